@@ -1,0 +1,72 @@
+"""Ragged to and from Arrow list arrays, without copying values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tersely.errors import RaggedError
+from tersely.ragged import Ragged
+
+
+def ragged_from_arrow(array: pa.Array | pa.ChunkedArray) -> Ragged:
+    """See ``Ragged.from_arrow``."""
+    if isinstance(array, pa.ChunkedArray):
+        array = array.chunk(0) if array.num_chunks == 1 else pa.concat_arrays(array.chunks or [array.combine_chunks()])
+    if array.null_count:
+        raise RaggedError(f"the Arrow array has {array.null_count} nulls: drop or fill them first")
+    kind = array.type
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        offsets = array.offsets.to_numpy().astype(np.int64, copy=False)
+        return _rebased(_values(array.values), offsets)
+    if pa.types.is_binary(kind) or pa.types.is_string(kind):
+        return _rebased(*_bytes_and_offsets(array, np.int32))
+    if pa.types.is_large_binary(kind) or pa.types.is_large_string(kind):
+        return _rebased(*_bytes_and_offsets(array, np.int64))
+    raise RaggedError(f"an Arrow array of type {kind} has no rows: lists, strings and binaries do")
+
+
+def _rebased(values: Any, offsets: np.ndarray[Any, Any]) -> Ragged:
+    """A sliced Arrow array keeps its offsets: cut the values to them and let the offsets start at 0."""
+    if len(offsets) == 0:
+        return Ragged(values[:0], [0])
+    first, last = int(offsets[0]), int(offsets[-1])
+    return Ragged(values[first:last], offsets - first if first else offsets)
+
+
+def _values(array: pa.Array) -> Any:
+    if array.null_count:
+        raise RaggedError(f"the values of the Arrow array have {array.null_count} nulls: fill them first")
+    kind = array.type
+    if pa.types.is_fixed_size_list(kind):
+        flat = array.values.slice(array.offset * kind.list_size, len(array) * kind.list_size)
+        return _values(flat).reshape(len(array), kind.list_size)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return array.to_numpy(zero_copy_only=True)
+    return ragged_from_arrow(array)
+
+
+def _bytes_and_offsets(array: pa.Array, width: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    _, offsets_buffer, data = array.buffers()
+    if offsets_buffer is None or not offsets_buffer.size:
+        return np.empty(0, np.uint8), np.zeros(1, np.int64)
+    offsets = np.frombuffer(offsets_buffer, width)[array.offset : array.offset + len(array) + 1]
+    values = np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)
+    return values, offsets.astype(np.int64, copy=False)
+
+
+def ragged_to_arrow(ragged: Ragged, large: bool) -> pa.Array:
+    """See ``Ragged.to_arrow``."""
+    ragged = ragged.to_numpy()
+    if not large and len(ragged.values) > 2**31 - 1:
+        raise RaggedError(f"{len(ragged.values)} values do not fit a list with int32 offsets: use large=True")
+    if isinstance(ragged.values, Ragged):
+        values = ragged_to_arrow(ragged.values, large)
+    else:
+        values = pa.array(np.ascontiguousarray(ragged.values).reshape(-1))
+        for width in reversed(ragged.values.shape[1:]):
+            values = pa.FixedSizeListArray.from_arrays(values, width)
+    offsets = pa.array(ragged.offsets if large else ragged.cu_seqlens)
+    return (pa.LargeListArray if large else pa.ListArray).from_arrays(offsets, values)

@@ -1,0 +1,54 @@
+"""The errors tersely raises: one root, and a class for each kind of thing a caller can act on.
+
+A message is one sentence that names the place (file, line, byte, document or argument) and the way out.
+``exit_code`` is what the command line returns for it.
+"""
+
+from __future__ import annotations
+
+
+class TerselyError(Exception):
+    """The root of all errors raised on purpose by tersely."""
+
+    exit_code = 1
+
+
+class RaggedError(TerselyError, ValueError):
+    """Offsets and values do not describe rows."""
+
+
+class UsageError(TerselyError, ValueError):
+    """An argument is outside what the function can do; the message says what is allowed."""
+
+    exit_code = 2
+
+
+class TokenizeError(TerselyError, ValueError):
+    """A document cannot be turned into ids, or ids cannot be turned back.
+
+    Args:
+        message: what happened and the way out.
+        document: index, within the call, of the document that caused it; ``None`` if no single one did.
+    """
+
+    def __init__(self, message: str, document: int | None = None) -> None:
+        super().__init__(message)
+        self.document = document
+
+
+class PackError(TerselyError, ValueError):
+    """A plan, batch or loader state does not fit the data it is used with."""
+
+
+class FingerprintError(TerselyError, ValueError):
+    """Two things that must have been made with the same tokenizer or plan were not."""
+
+
+class CorpusError(TerselyError, OSError):
+    """An input cannot be read at all, or the output folder cannot be used."""
+
+
+class ShardError(TerselyError, ValueError):
+    """A prepared folder is damaged, unfinished, or of a format this version does not read."""
+
+    exit_code = 4

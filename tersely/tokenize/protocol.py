@@ -1,0 +1,130 @@
+"""What every tokenizer offers, and the dtype of its ids."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+
+from tersely.errors import TokenizeError
+from tersely.ragged import Ragged
+
+Texts: TypeAlias = "Sequence[str | bytes] | Ragged"
+"""Documents: strings, raw bytes, or a Ragged of uint8 (for example from ``Ragged.from_arrow``)."""
+
+CONFIG_NAME = "tersely_tokenizer.json"
+"""The file in a saved folder that says which tokenizer it holds."""
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Turns documents into ids and back; byte, subword and compressed tokenizers are interchangeable through it.
+
+    Text inside a document never becomes a special token. Specials are added only where ``bos`` / ``eos`` ask.
+    """
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id that can occur, added tokens included."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash, 64 hexadecimal digits, of all that decides which ids a text gets."""
+        ...
+
+    @property
+    def bos_id(self) -> int | None:
+        """The id that may open a document."""
+        ...
+
+    @property
+    def eos_id(self) -> int | None:
+        """The id that may close a document."""
+        ...
+
+    @property
+    def pad_id(self) -> int | None:
+        """The id a padded batch is filled with."""
+        ...
+
+    def encode(self, texts: Texts, *, bos: bool = False, eos: bool = False) -> Ragged:
+        """A row of ids for each text, in the smallest unsigned dtype that holds the vocabulary.
+
+        Raises TokenizeError, with the index of the document, if a text cannot be encoded.
+        """
+        ...
+
+    def encode_with_offsets(
+        self, texts: Texts, *, bos: bool = False, eos: bool = False, unit: Literal["byte", "character"] = "byte"
+    ) -> tuple[Ragged, Ragged]:
+        """The ids, and for each id the half-open range of its source: values of shape ``(total, 2)``, int64.
+
+        An added special gets the empty range at its end of the document.
+        """
+        ...
+
+    def decode(self, ids: Ragged, *, bos: bool = False, eos: bool = False) -> list[bytes]:
+        """The bytes of each row, special ids left out.
+
+        ``bos`` / ``eos`` say that the rows were encoded with these; it matters only to a vocabulary in which
+        they are also ordinary bytes (``hnet``).
+        """
+        ...
+
+    def save(self, folder: str | Path) -> None:
+        """Writes what ``tersely.load_tokenizer(folder)`` needs to bring it back, with the same fingerprint."""
+        ...
+
+
+def id_dtype(vocab_size: int) -> np.dtype[Any]:
+    """The smallest unsigned dtype that holds ids ``0 .. vocab_size - 1``: uint8, uint16 or uint32."""
+    for dtype in (np.uint8, np.uint16, np.uint32):
+        if vocab_size <= np.iinfo(dtype).max + 1:
+            return np.dtype(dtype)
+    raise TokenizeError(f"a vocabulary of {vocab_size} ids needs more than 32 bits")
+
+
+def config_fingerprint(config: dict[str, Any], *content: bytes) -> str:
+    """sha256 over a JSON-able configuration and further contents, independent of key order."""
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, ensure_ascii=True).encode())
+    for part in content:
+        digest.update(b"\0" + hashlib.sha256(part).digest())
+    return digest.hexdigest()
+
+
+def as_bytes(texts: Texts) -> list[bytes | memoryview]:
+    """The UTF-8 bytes of each text.
+
+    Raises:
+        TokenizeError: a string holds a lone surrogate, which no UTF-8 stands for, or an item is neither kind.
+    """
+    if isinstance(texts, str | bytes):
+        raise TokenizeError("encode takes a list of documents: put the one text into a list")
+    if isinstance(texts, Ragged):
+        rows = texts.to_numpy()
+        if rows.values.dtype != np.uint8 or rows.values.ndim != 1:
+            raise TokenizeError(f"a Ragged of documents holds bytes (uint8), not {rows.values.dtype}")
+        return [memoryview(row) for row in rows]
+    return [_as_bytes(text, index) for index, text in enumerate(texts)]
+
+
+def _as_bytes(text: str | bytes, document: int) -> bytes:
+    if isinstance(text, bytes):
+        return text
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise TokenizeError(
+            f"document {document} has a lone surrogate at character {error.start}: "
+            "pass bytes, or replace it with text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')",
+            document,
+        ) from None
+    except AttributeError:
+        raise TokenizeError(
+            f"document {document} is of type {type(text).__name__}: documents are str or bytes", document
+        ) from None
