@@ -1,0 +1,11 @@
+"""Files in, shards out: the pipeline that joins the rooms for whole corpora."""
+
+from tersely.corpus.estimate import Estimate as Estimate
+from tersely.corpus.estimate import estimate as estimate
+from tersely.corpus.prepare import prepare as prepare
+from tersely.corpus.read import Batch as Batch
+from tersely.corpus.read import Rejected as Rejected
+from tersely.corpus.read import Source as Source
+from tersely.corpus.sample import SampleSource as SampleSource
+from tersely.corpus.sources import InputFormat as InputFormat
+from tersely.corpus.sources import find_sources as find_sources

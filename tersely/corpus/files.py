@@ -1,0 +1,76 @@
+"""Bytes of an input file or of standard input, decompressed on the way, and honest about where they break off."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from tersely.errors import CorpusError
+
+_BLOCK = 4 << 20
+_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
+
+
+class ByteStream:
+    """The uncompressed bytes of a file (gzip, zstd, bz2 or plain, told by its first bytes), or of standard input.
+
+    Args:
+        path: the file, or None for standard input.
+
+    After ``blocks`` ended, ``fault`` says why the stream broke off, or is empty. (Arrow's decompressors notice a
+    truncated archive; several others end it as if it were whole.)
+
+    Raises:
+        CorpusError: the file cannot be opened.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        try:
+            self._raw = _peekable(sys.stdin.buffer) if path is None else io.BufferedReader(io.FileIO(path))
+            head = self._raw.peek(8)[:8]
+        except OSError as error:
+            raise CorpusError(f"{path or 'standard input'} cannot be read: {error.strerror or error}") from error
+        codec = next((codec for magic, codec in _MAGIC.items() if head.startswith(magic)), None)
+        self._counted = _Counted(self._raw)
+        self._stream = pa.CompressedInputStream(pa.PythonFile(self._counted, "r"), codec) if codec else self._counted
+        self.fault = ""
+
+    @property
+    def bytes_read(self) -> int:
+        """Stored (compressed) bytes read so far."""
+        return self._counted.count
+
+    def blocks(self) -> Iterator[bytes]:
+        """The bytes, some megabytes at a time."""
+        try:
+            while block := self._stream.read(_BLOCK):
+                yield block
+        except (OSError, pa.ArrowException) as error:
+            detail = " ".join(str(error).split())
+            self.fault = f"the input breaks off after {self.bytes_read} stored bytes ({detail})"
+        finally:
+            self._raw.close()
+
+
+def _peekable(stream: io.BufferedReader | io.BufferedIOBase) -> io.BufferedReader:
+    return stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(stream)  # pyright: ignore
+
+
+class _Counted(io.RawIOBase):
+    """Passes reads on and counts the bytes."""
+
+    def __init__(self, raw: io.BufferedReader) -> None:
+        self._raw = raw
+        self.count = 0
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._raw.read(size)
+        self.count += len(block)
+        return block
+
+    def readable(self) -> bool:
+        return True

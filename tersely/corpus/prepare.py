@@ -1,0 +1,237 @@
+"""The main job: documents in, packed shards out, every record accounted for.
+
+    sources -> batches of texts -> ids -> (a shard's worth) -> plan -> rows -> data-0000i.arrow
+                  \\-> quarantine.jsonl                                         manifest.json, at the end
+
+Documents are packed within a shard, so memory is bounded by the shard and not by the corpus.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+import tersely
+from tersely.corpus.read import Batch, Rejected, Source
+from tersely.errors import CorpusError, TokenizeError, UsageError
+from tersely.load import load_tokenizer
+from tersely.pack import Overflow, Strategy, plan
+from tersely.ragged import Ragged
+from tersely.shards import Manifest, Packing, ShardWriter, SourceEntry, TokenizerEntry
+from tersely.shards.atomic import whole_file
+from tersely.tokenize import Tokenizer, id_dtype
+
+SHARD_TOKENS = 1 << 26
+"""A shard is written once it has this many tokens."""
+
+_KEEPS_ORDER = {Strategy.NEXT_FIT, Strategy.CONCAT}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is: stored bytes read of ``bytes_total`` (0 if unknown), and what they gave so far."""
+
+    bytes_read: int
+    bytes_total: int
+    documents: int
+    tokens: int
+    quarantined: int
+
+
+def prepare(
+    sources: Sequence[Source],
+    out: str | Path,
+    tokenizer: Tokenizer | str = "bytes",
+    *,
+    capacity: int = 8192,
+    strategy: Strategy | str = Strategy.BEST_FIT,
+    overflow: Overflow | str = Overflow.SPLIT,
+    seed: int = 0,
+    bos: bool = False,
+    eos: bool = True,
+    shard_tokens: int = SHARD_TOKENS,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Manifest:
+    """Tokenizes and packs documents into a folder that ``datasets.load_from_disk`` and ``PackedDataset`` open.
+
+    Args:
+        sources: the inputs, see ``find_sources``.
+        out: the folder to make; it must not exist or be empty.
+        tokenizer: a tokenizer, or what ``load_tokenizer`` takes.
+        capacity: tokens in a packed row; 0 writes a row for each document.
+        strategy: how documents are put into rows, see ``tersely.pack.Strategy``.
+        overflow: what happens to a document longer than a row.
+        seed: decides the order of rows within a shard (strategies that keep the order of the corpus keep it).
+        bos: open each document with the tokenizer's bos id.
+        eos: close each document with its eos id, if it has one.
+        shard_tokens: a shard is written once it has this many tokens.
+        on_progress: called after every batch.
+
+    Returns:
+        The manifest. The folder also has ``quarantine.jsonl``, one line for each record that is no document.
+
+    Raises:
+        CorpusError: the folder is in use, or an input cannot be opened.
+        UsageError: an argument is not allowed, such as ``bos`` for a tokenizer without that id.
+    """
+    spec = tokenizer if isinstance(tokenizer, str) else type(tokenizer).__name__
+    tok = load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
+    if bos and tok.bos_id is None:
+        raise UsageError(f"the tokenizer {spec} has no bos id: leave --bos out")
+    eos = eos and tok.eos_id is not None
+    packing = Packing(capacity=capacity, strategy=str(strategy), overflow=str(overflow), seed=seed)
+    if capacity < 0 or shard_tokens < 1:
+        raise UsageError(f"capacity {capacity} and shard_tokens {shard_tokens} must not be negative")
+    plan([], capacity or 1, strategy, overflow)  # refuses wrong names before anything is written
+    out = _claim(Path(out))
+    tok.save(out / "tokenizer")
+    writer = ShardWriter(out, id_dtype(tok.vocab_size), tok.vocab_size)
+    job = _Job(tok, bos, eos, _Rows(writer, packing, shard_tokens), sum(source.size for source in sources))
+    with whole_file(out / "quarantine.jsonl") as temporary, temporary.open("w", encoding="utf-8") as quarantine:
+        entries = [job.run(source, quarantine, on_progress) for source in sources]
+        job.rows.flush(last=True)
+    manifest = Manifest(
+        tersely=tersely.__version__,
+        tokenizer=TokenizerEntry(
+            spec=spec,
+            fingerprint=tok.fingerprint,
+            vocab_size=tok.vocab_size,
+            bos_id=tok.bos_id,
+            eos_id=tok.eos_id,
+            pad_id=tok.pad_id,
+            bos=bos,
+            eos=eos,
+        ),
+        packing=packing,
+        dtype=str(writer.dtype),
+        sources=entries,
+        shards=writer.shards,
+        **job.rows.waste,
+    )
+    writer.finish(manifest)
+    return manifest
+
+
+def _claim(out: Path) -> Path:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        held = "a finished corpus" if (out / "manifest.json").exists() else "other files"
+        raise CorpusError(f"{out} is not empty (it holds {held}): choose another --out, or remove it first")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CorpusError(f"{out} cannot be made: {error.strerror}") from error
+    return out
+
+
+class _Job:
+    """Reads sources one after another and hands their ids to ``rows``."""
+
+    def __init__(self, tok: Tokenizer, bos: bool, eos: bool, rows: _Rows, bytes_total: int) -> None:
+        self.tok, self.bos, self.eos, self.rows, self.bytes_total = tok, bos, eos, rows, bytes_total
+        self.bytes_before = self.quarantined = 0
+
+    def run(
+        self, source: Source, quarantine: IO[str], on_progress: Callable[[Progress], None] | None
+    ) -> SourceEntry:
+        """Takes all records of ``source``."""
+        records = documents = empty = rejected = size = repaired = 0
+        complete = True
+        for batch in source.batches():
+            ids, text_bytes, failed = self._encode(batch)
+            kept = ids.lengths > self.bos + self.eos
+            self.rows.add(ids if kept.all() else ids.take(np.flatnonzero(kept)))
+            for reject in sorted([*batch.rejected, *failed], key=lambda reject: (reject.line, reject.byte)):
+                line = {"source": source.name, **asdict(reject)}
+                quarantine.write(json.dumps(line, ensure_ascii=True) + "\n")
+            records += len(batch.texts) + len(batch.rejected)
+            rejected += len(batch.rejected) + len(failed)
+            documents += int(np.count_nonzero(kept))
+            empty += int(np.count_nonzero(~kept))
+            size += text_bytes
+            repaired += batch.repaired
+            complete = complete and batch.complete
+            self.quarantined += len(batch.rejected) + len(failed)
+            if on_progress:
+                read = self.bytes_before + batch.bytes_read
+                on_progress(
+                    Progress(read, self.bytes_total, self.rows.documents, self.rows.tokens, self.quarantined)
+                )
+        self.bytes_before += source.size
+        return SourceEntry(
+            name=source.name,
+            records_in=records,
+            documents=documents,
+            empty=empty,
+            quarantined=rejected,
+            bytes=size,
+            repaired=repaired,
+            complete=complete,
+        )
+
+    def _encode(self, batch: Batch) -> tuple[Ragged, int, list[Rejected]]:
+        """The ids of a batch, the UTF-8 bytes they came from, and the documents the tokenizer cannot encode."""
+        texts, places = list(batch.texts), list(zip(batch.lines, batch.bytes_at, strict=True))
+        failed: list[Rejected] = []
+        while True:
+            try:
+                ids = self.tok.encode(texts, bos=self.bos, eos=self.eos)
+            except TokenizeError as error:
+                if error.document is None:
+                    raise
+                text, (line, byte) = texts.pop(error.document), places.pop(error.document)
+                failed.append(Rejected.of(text.encode("utf-8", "replace"), line, byte, f"not encoded: {error}"))
+                continue
+            return ids, sum(len(text) if text.isascii() else len(text.encode()) for text in texts), failed
+
+
+class _Rows:
+    """Collects ids until there are enough for a shard, then packs and writes it."""
+
+    def __init__(self, writer: ShardWriter, packing: Packing, shard_tokens: int) -> None:
+        self.writer, self.packing, self.shard_tokens = writer, packing, shard_tokens
+        self.documents = self.tokens = 0
+        self.waste = dict.fromkeys(("truncated_tokens", "dropped_documents", "dropped_tokens", "split_documents"), 0)
+        self._waiting: list[Ragged] = []
+        self._waiting_tokens = 0
+
+    def add(self, ids: Ragged) -> None:
+        """Takes the next documents."""
+        self._waiting.append(ids)
+        self._waiting_tokens += len(ids.values)
+        self.tokens += len(ids.values)
+        self.documents += len(ids)
+        if self._waiting_tokens >= self.shard_tokens:
+            self.flush()
+
+    def flush(self, last: bool = False) -> None:
+        """Writes what waits as a shard; at the end also an empty one, if there was nothing at all."""
+        if not self._waiting_tokens and not (last and not self.writer.shards):
+            return
+        ids = Ragged.concat([*self._waiting, Ragged(np.empty(0, self.writer.dtype), [0])])
+        first = self.documents - len(ids)
+        self._waiting, self._waiting_tokens = [], 0
+        if not self.packing.capacity:
+            pieces = np.arange(len(ids) + 1)
+            lengths = Ragged(ids.lengths.astype(np.int32), pieces)
+            self.writer.write(ids, lengths, Ragged(pieces[:-1] + first, pieces), Ragged(0 * pieces[:-1], pieces))
+            return
+        made = plan(ids.lengths, self.packing.capacity, self.packing.strategy, self.packing.overflow, self.packing.seed)
+        for name in self.waste:
+            self.waste[name] += getattr(made.waste, name)
+        if made.strategy not in _KEEPS_ORDER:
+            made = made.shuffled(self.packing.seed + len(self.writer.shards))
+        starts = Ragged(made.pieces.start[made.bins.values], made.bins.offsets)
+        documents = Ragged(made.documents.values + first, made.bins.offsets)
+        self.writer.write(made.gather(ids), made.seq_lengths, documents, starts)
+
+
+def rate(manifest: Manifest, started: float) -> dict[str, Any]:
+    """Seconds since ``started`` (of ``time.perf_counter``) and megabytes of documents a second."""
+    seconds = time.perf_counter() - started
+    return {"seconds": round(seconds, 3), "megabytes_per_second": round(manifest.bytes / 1e6 / seconds, 2)}

@@ -1,0 +1,10 @@
+"""The on-disk format of prepared corpora: Arrow shards with a manifest, written and read here only."""
+
+from tersely.shards.manifest import Manifest as Manifest
+from tersely.shards.manifest import Packing as Packing
+from tersely.shards.manifest import ShardEntry as ShardEntry
+from tersely.shards.manifest import SourceEntry as SourceEntry
+from tersely.shards.manifest import TokenizerEntry as TokenizerEntry
+from tersely.shards.reader import ShardFolder as ShardFolder
+from tersely.shards.verify import verify as verify
+from tersely.shards.writer import ShardWriter as ShardWriter

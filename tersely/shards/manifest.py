@@ -1,0 +1,208 @@
+"""``manifest.json``: what a prepared folder holds, where it came from and how to check it.
+
+It is written last, so a folder without one is unfinished. Fields of a newer minor writing that this version does not
+know are ignored; another ``version`` is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tersely.errors import ShardError
+from tersely.shards.atomic import replace_file
+
+MANIFEST_NAME = "manifest.json"
+FORMAT = "tersely-shards"
+VERSION = 1
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_Entry = TypeVar("_Entry")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerEntry:
+    """The tokenizer the ids are of; a copy of it is in the folder ``tokenizer``."""
+
+    spec: str
+    fingerprint: str
+    vocab_size: int
+    bos_id: int | None
+    eos_id: int | None
+    pad_id: int | None
+    bos: bool
+    """Whether every document opens with ``bos_id``."""
+    eos: bool
+    """Whether every document closes with ``eos_id``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packing:
+    """How documents were put into rows; ``capacity`` 0 means a row for each document."""
+
+    capacity: int
+    strategy: str
+    overflow: str
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceEntry:
+    """What one input gave: ``records_in == documents + empty + quarantined``."""
+
+    name: str
+    records_in: int
+    documents: int
+    empty: int
+    quarantined: int
+    bytes: int
+    """UTF-8 bytes of its documents."""
+    repaired: int = 0
+    """Documents in which lone surrogates were replaced with U+FFFD."""
+    complete: bool = True
+    """False if the input broke off (a truncated archive, say) before its end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardEntry:
+    """One Arrow file: its name in the folder, counts, size in bytes and xxh3-128 checksum."""
+
+    name: str
+    rows: int
+    pieces: int
+    tokens: int
+    size: int
+    xxh3_128: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """All that is known of a prepared folder."""
+
+    tersely: str
+    tokenizer: TokenizerEntry
+    packing: Packing
+    dtype: str
+    truncated_tokens: int = 0
+    dropped_documents: int = 0
+    dropped_tokens: int = 0
+    split_documents: int = 0
+    sources: list[SourceEntry] = field(default_factory=list["SourceEntry"])
+    shards: list[ShardEntry] = field(default_factory=list["ShardEntry"])
+
+    @property
+    def records_in(self) -> int:
+        """Records found in all inputs."""
+        return sum(source.records_in for source in self.sources)
+
+    @property
+    def documents(self) -> int:
+        """Records that became documents."""
+        return sum(source.documents for source in self.sources)
+
+    @property
+    def empty(self) -> int:
+        """Records whose text is empty."""
+        return sum(source.empty for source in self.sources)
+
+    @property
+    def quarantined(self) -> int:
+        """Records that stand in ``quarantine.jsonl`` instead of a shard."""
+        return sum(source.quarantined for source in self.sources)
+
+    @property
+    def bytes(self) -> int:
+        """UTF-8 bytes of all documents."""
+        return sum(source.bytes for source in self.sources)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in all shards."""
+        return sum(shard.tokens for shard in self.shards)
+
+    @property
+    def rows(self) -> int:
+        """Rows in all shards."""
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def efficiency(self) -> float:
+        """Share of the places in packed rows that hold a token (1 where rows are documents, or there are none)."""
+        places = self.rows * self.packing.capacity
+        return self.tokens / places if places else 1.0
+
+    def check_counts(self) -> None:
+        """Raises ShardError if some source lost or invented a record."""
+        for source in self.sources:
+            if source.records_in != source.documents + source.empty + source.quarantined:
+                raise ShardError(
+                    f"{source.name}: {source.records_in} records were read, but {source.documents} documents + "
+                    f"{source.empty} empty + {source.quarantined} quarantined are accounted for"
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``manifest.json``: all fields, and the totals for a reader's convenience."""
+        totals = ("records_in", "documents", "empty", "quarantined", "bytes", "tokens", "rows", "efficiency")
+        head = {"format": FORMAT, "version": VERSION}
+        return head | asdict(self) | {"totals": {name: getattr(self, name) for name in totals}}
+
+    def save(self, folder: Path) -> None:
+        """Writes ``manifest.json`` in one step; the folder counts as finished from then on."""
+        self.check_counts()
+        replace_file(folder / MANIFEST_NAME, json.dumps(self.to_dict(), indent=2).encode() + b"\n")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Manifest:
+        """Reads and checks ``manifest.json``.
+
+        Raises:
+            ShardError: there is none, it is of another format or version, a shard's name could lead out of the
+                folder or is there twice, or its counts do not add up.
+        """
+        path = Path(folder) / MANIFEST_NAME
+        if not path.exists():
+            known = "the folder is unfinished" if Path(folder).is_dir() else "there is no such folder"
+            raise ShardError(f"{path} does not exist: {known}; make it with 'tersely prepare'")
+        try:
+            content = json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise ShardError(f"{path} cannot be read: {error}") from error
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise ShardError(f"{path} is not a tersely manifest: its 'format' is not {FORMAT!r}")
+        if content.get("version") != VERSION:
+            raise ShardError(f"{path} is of version {content.get('version')}, this tersely reads version {VERSION}")
+        try:
+            manifest = _entry(
+                cls,
+                content
+                | {
+                    "tokenizer": _entry(TokenizerEntry, content["tokenizer"]),
+                    "packing": _entry(Packing, content["packing"]),
+                    "sources": [_entry(SourceEntry, source) for source in content["sources"]],
+                    "shards": [_entry(ShardEntry, shard) for shard in content["shards"]],
+                },
+            )
+        except (KeyError, TypeError) as error:
+            raise ShardError(f"{path} lacks a field or has one of the wrong type: {error}") from error
+        manifest._check_shards(path)
+        manifest.check_counts()
+        return manifest
+
+    def _check_shards(self, path: Path) -> None:
+        names = [shard.name for shard in self.shards]
+        for name in names:
+            if not _SAFE_NAME.fullmatch(name) or name.startswith("."):
+                raise ShardError(f"{path} names the shard {name!r}: only plain file names are allowed")
+        if len(set(names)) != len(names):
+            raise ShardError(f"{path} names a shard twice")
+        for shard in self.shards:
+            if min(shard.rows, shard.pieces, shard.tokens, shard.size) < 0:
+                raise ShardError(f"{path} gives {shard.name} a negative count")
+
+
+def _entry(kind: type[_Entry], content: dict[str, Any]) -> _Entry:
+    names = {item.name for item in fields(kind)}  # pyright: ignore[reportArgumentType]
+    return kind(**{name: value for name, value in content.items() if name in names})

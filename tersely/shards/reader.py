@@ -1,0 +1,119 @@
+"""Reads prepared folders: maps the shards into memory and finds each document in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tersely.errors import ShardError
+from tersely.ragged import Ragged
+from tersely.shards.manifest import Manifest, ShardEntry
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard, its columns as Ragged views of the mapped file; see ``ShardWriter.write`` for what they mean."""
+
+    input_ids: Ragged
+    seq_lengths: Ragged
+    document_ids: Ragged
+    document_starts: Ragged
+
+
+@dataclass(frozen=True)
+class StoredPieces:
+    """Where the pieces of every document are, in document order; vectors of shape ``(pieces,)``, int64.
+
+    ``first[d]:first[d + 1]`` are the pieces of the ``d``-th stored document, in token order.
+    """
+
+    shard: np.ndarray[Any, Any]
+    offset: np.ndarray[Any, Any]
+    length: np.ndarray[Any, Any]
+    first: np.ndarray[Any, Any]
+
+
+class ShardFolder:
+    """A finished prepared folder. Opening it checks the manifest and the size of every shard, not their content.
+
+    Raises:
+        ShardError: no manifest, or a shard is missing or of another size than the manifest says.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.manifest = Manifest.load(path)
+        for entry in self.manifest.shards:
+            file = self.path / entry.name
+            if not file.is_file() or file.is_symlink():
+                raise ShardError(f"{file} is missing: the folder was copied in part, or the shard was deleted")
+            if file.stat().st_size != entry.size:
+                raise ShardError(
+                    f"{file} has {file.stat().st_size} bytes, the manifest says {entry.size}: copy or prepare it again"
+                )
+
+    @cached_property
+    def shards(self) -> list[Shard]:
+        """All shards, mapped into memory."""
+        return [read_shard(self.path / entry.name, entry) for entry in self.manifest.shards]
+
+    @cached_property
+    def pieces(self) -> StoredPieces:
+        """Every stored piece, grouped by document."""
+        columns = [
+            (np.full(len(shard.seq_lengths.values), number), shard.seq_lengths.values, shard)
+            for number, shard in enumerate(self.shards)
+        ]
+        shard = _joined([number for number, _, _ in columns])
+        length = _joined([lengths for _, lengths, _ in columns])
+        offset = _joined([np.cumsum(lengths, dtype=np.int64) - lengths for _, lengths, _ in columns])
+        document = _joined([part.document_ids.values for _, _, part in columns])
+        start = _joined([part.document_starts.values for _, _, part in columns])
+        order = np.lexsort((start, document))
+        new_document = np.diff(document[order], prepend=-1) != 0
+        first = np.append(np.flatnonzero(new_document), len(order))
+        return StoredPieces(shard[order], offset[order], length[order], first)
+
+    @cached_property
+    def document_lengths(self) -> np.ndarray[Any, Any]:
+        """Tokens of every stored document, in the order of the corpus, int64."""
+        ends = np.concatenate([[0], np.cumsum(self.pieces.length)])
+        return np.diff(ends[self.pieces.first])
+
+    def tokens(self, document: int, start: int, stop: int) -> np.ndarray[Any, Any]:
+        """Tokens ``start`` to ``stop`` of the ``document``-th stored document (a view of the file if in one piece)."""
+        pieces = self.pieces
+        parts: list[np.ndarray[Any, Any]] = []
+        for piece in range(int(pieces.first[document]), int(pieces.first[document + 1])):
+            length = int(pieces.length[piece])
+            if start < length and stop > 0:
+                values = self.shards[int(pieces.shard[piece])].input_ids.values
+                offset = int(pieces.offset[piece])
+                parts.append(values[offset + max(start, 0) : offset + min(stop, length)])
+            start, stop = start - length, stop - length
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate(parts) if parts else np.empty(0, self.manifest.dtype)
+
+
+def read_shard(path: Path, entry: ShardEntry) -> Shard:
+    """Maps a shard. Raises ShardError if it is not an Arrow file of our layout with the rows of ``entry``."""
+    try:
+        table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+        columns = [Ragged.from_arrow(table.column(name)) for name in Shard.__dataclass_fields__]
+    except (pa.ArrowException, KeyError, OSError, ValueError) as error:
+        raise ShardError(f"{path} is not a readable shard: {error}") from error
+    shard = Shard(*columns)
+    counts = (len(shard.input_ids), len(shard.seq_lengths.values), len(shard.input_ids.values))
+    if counts != (entry.rows, entry.pieces, entry.tokens):
+        raise ShardError(f"{path} holds (rows, pieces, tokens) {counts}, which is not what the manifest says")
+    return shard
+
+
+def _joined(parts: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    return np.concatenate([np.empty(0, np.int64), *parts]).astype(np.int64)
