@@ -6,6 +6,11 @@ A message is one sentence that names the place (file, line, byte, document or ar
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import TypeVar
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
 
 class TerselyError(Exception):
     """The root of all errors raised on purpose by tersely."""
@@ -52,3 +57,12 @@ class ShardError(TerselyError, ValueError):
     """A prepared folder is damaged, unfinished, or of a format this version does not read."""
 
     exit_code = 4
+
+
+def choose(kind: type[_Choice], value: _Choice | str) -> _Choice:
+    """The member of ``kind`` that ``value`` names; raises UsageError with the allowed names if there is none."""
+    try:
+        return kind(value)
+    except ValueError:
+        allowed = ", ".join(repr(str(member)) for member in kind)
+        raise UsageError(f"no {kind.__name__.lower()} {str(value)!r}: choose one of {allowed}") from None

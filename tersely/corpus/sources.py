@@ -11,7 +11,7 @@ from tersely.corpus.files import ByteStream
 from tersely.corpus.jsonl import jsonl_batches
 from tersely.corpus.read import Batch, Source
 from tersely.corpus.text import parquet_batches, text_batches
-from tersely.errors import CorpusError, UsageError
+from tersely.errors import CorpusError, UsageError, choose
 
 _ARCHIVE_ENDINGS = {".gz", ".zst", ".bz2"}
 
@@ -77,7 +77,7 @@ def find_sources(
         CorpusError: an input does not exist, or a folder holds nothing to read.
         UsageError: an input is given twice, or its format cannot be told.
     """
-    chosen = InputFormat(input_format)
+    chosen = choose(InputFormat, input_format)
     sources: list[Source] = []
     passed_over: list[Path] = []
     seen: set[str] = set()

@@ -1,4 +1,12 @@
-"""Documents to bins, and bins to batches, without padding and without leaks."""
+"""Documents to bins, and bins to batches, without padding and without leaks.
+
+Planning needs numpy and numba only; what makes batches loads torch, on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from tersely.pack.pieces import Overflow as Overflow
 from tersely.pack.pieces import Pieces as Pieces
@@ -6,3 +14,25 @@ from tersely.pack.plan import PackPlan as PackPlan
 from tersely.pack.plan import Strategy as Strategy
 from tersely.pack.plan import Waste as Waste
 from tersely.pack.plan import plan as plan
+from tersely.pack.stream import StreamPlanner as StreamPlanner
+
+if TYPE_CHECKING:
+    from tersely.pack.batch import PackedBatch as PackedBatch
+    from tersely.pack.batch import PackedCollator as PackedCollator
+    from tersely.pack.leak import IsolationReport as IsolationReport
+    from tersely.pack.leak import check_isolation as check_isolation
+    from tersely.pack.loader import PackedDataset as PackedDataset
+
+_WITH_TORCH = {
+    "IsolationReport": "leak",
+    "PackedBatch": "batch",
+    "PackedCollator": "batch",
+    "PackedDataset": "loader",
+    "check_isolation": "leak",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WITH_TORCH:
+        return getattr(importlib.import_module(f"tersely.pack.{_WITH_TORCH[name]}"), name)
+    raise AttributeError(f"module 'tersely.pack' has no attribute {name!r}")

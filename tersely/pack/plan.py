@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tersely.errors import PackError, UsageError
+from tersely.errors import PackError, UsageError, choose
 from tersely.pack.bestfit import best_fit_decreasing
 from tersely.pack.inorder import first_fit_decreasing, next_fit
 from tersely.pack.mixed import mix
@@ -210,7 +210,7 @@ def plan(
     counts = _checked_lengths(lengths)
     if not 1 <= capacity <= _LARGEST_CAPACITY:
         raise UsageError(f"capacity {capacity} is outside 1..{_LARGEST_CAPACITY} tokens")
-    strategy, overflow = _choice(Strategy, strategy), _choice(Overflow, overflow)
+    strategy, overflow = choose(Strategy, strategy), choose(Overflow, overflow)
     if strategy is Strategy.CONCAT:
         pieces, offsets = chop(counts, capacity)
         bins = Ragged(np.arange(len(pieces.document)), offsets)
@@ -239,10 +239,3 @@ def _checked_lengths(lengths: np.ndarray[Any, Any] | Sequence[int]) -> np.ndarra
         raise UsageError(f"document {int(counts.argmin())} has the negative length {int(counts.min())}")
     return counts
 
-
-def _choice(kind: Any, value: Any) -> Any:
-    try:
-        return kind(value)
-    except ValueError:
-        allowed = ", ".join(repr(str(member)) for member in kind)
-        raise UsageError(f"no {kind.__name__.lower()} {value!r}: choose one of {allowed}") from None

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tersely.errors import PackError, UsageError
+from tersely.errors import PackError, UsageError, choose
 from tersely.pack.pieces import Overflow
-from tersely.pack.plan import _choice, plan
+from tersely.pack.plan import plan
 
 
 class StreamPlanner:
@@ -40,7 +40,7 @@ class StreamPlanner:
             raise UsageError(f"capacity {capacity}: a bin holds at least 1 token")
         self.capacity = capacity
         self.window = window
-        self.overflow = _choice(Overflow, overflow)
+        self.overflow = choose(Overflow, overflow)
         self._documents = 0
         self._tokens_given = 0
         self._bins_given = 0

@@ -57,6 +57,10 @@ class ShardFolder:
                     f"{file} has {file.stat().st_size} bytes, the manifest says {entry.size}: copy or prepare it again"
                 )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Other processes map the files themselves."""
+        return ShardFolder, (self.path,)
+
     @cached_property
     def shards(self) -> list[Shard]:
         """All shards, mapped into memory."""

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from tersely.errors import TokenizeError
+from tersely.errors import TokenizeError, choose
 from tersely.ragged import Ragged
 from tersely.tokenize.protocol import CONFIG_NAME, Texts, as_bytes, config_fingerprint, id_dtype
 
@@ -68,7 +68,7 @@ class ByteTokenizer:
         if preset not in self.PRESETS:
             raise TokenizeError(f"no byte preset {preset!r}: choose one of {', '.join(self.PRESETS)}")
         self.preset = preset
-        self.sentinels = Sentinels(sentinels)
+        self.sentinels = choose(Sentinels, sentinels)
         self._layout = self.PRESETS[preset]
         self._dtype = id_dtype(self._layout.vocab_size)
 
