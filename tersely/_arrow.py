@@ -14,7 +14,11 @@ from tersely.ragged import Ragged
 def ragged_from_arrow(array: pa.Array | pa.ChunkedArray) -> Ragged:
     """See ``Ragged.from_arrow``."""
     if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0) if array.num_chunks == 1 else pa.concat_arrays(array.chunks or [array.combine_chunks()])
+        array = (
+            array.chunk(0)
+            if array.num_chunks == 1
+            else pa.concat_arrays(array.chunks or [array.combine_chunks()])
+        )
     if array.null_count:
         raise RaggedError(f"the Arrow array has {array.null_count} nulls: drop or fill them first")
     kind = array.type

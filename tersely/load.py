@@ -38,7 +38,9 @@ def load_tokenizer(spec: str | Path) -> Tokenizer:
         if config.get("type") == "bytes":
             return ByteTokenizer(config.get("preset", ""), config.get("sentinels", "transformers"))
         if config.get("type") != "subword":
-            raise TokenizeError(f"{path / CONFIG_NAME} is of type {config.get('type')!r}, made by a newer tersely?")
+            raise TokenizeError(
+                f"{path / CONFIG_NAME} is of type {config.get('type')!r}, made by a newer tersely?"
+            )
     if path.is_file() or (path / "tokenizer.json").is_file():
         return SubwordTokenizer.load(path)
     raise TokenizeError(f"no tokenizer {str(spec)!r}: give {_FORMS}")

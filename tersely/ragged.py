@@ -91,7 +91,9 @@ class Ragged:
             RaggedError: there are more than ``2**31 - 1`` values.
         """
         if len(self.values) > _INT32_MAX:
-            raise RaggedError(f"{len(self.values)} values do not fit int32 cu_seqlens: slice the rows into batches")
+            raise RaggedError(
+                f"{len(self.values)} values do not fit int32 cu_seqlens: slice the rows into batches"
+            )
         if _is_tensor(self.offsets):
             import torch
 
@@ -216,7 +218,9 @@ class Ragged:
         import torch
 
         if isinstance(self.values, Ragged):
-            return _trusted(self.values.to_torch(device, dtype), torch.as_tensor(self.offsets.copy(), device=device))
+            return _trusted(
+                self.values.to_torch(device, dtype), torch.as_tensor(self.offsets.copy(), device=device)
+            )
         if _is_tensor(self.values):
             return _trusted(self.values.to(device=device, dtype=dtype), self.offsets.to(device=device))
         return _trusted(
@@ -232,7 +236,9 @@ class Ragged:
     def to_padded(self, fill: Any = 0) -> Any:
         """A dense array of shape ``(n, max_seqlen, *item)``, rows at the left and ``fill`` after them."""
         if isinstance(self.values, Ragged):
-            raise RaggedError("to_padded of a nested Ragged: pad its inner rows first (ragged.values.to_padded())")
+            raise RaggedError(
+                "to_padded of a nested Ragged: pad its inner rows first (ragged.values.to_padded())"
+            )
         shape = (len(self), self.max_seqlen, *self.values.shape[1:])
         if _is_tensor(self.values):
             padded = self.values.new_full(shape, fill)
@@ -246,7 +252,9 @@ class Ragged:
         """The first ``lengths[i]`` items of each row of ``padded``, shape ``(n, width, *item)``."""
         counts = _as_offsets(lengths, like=padded)
         if len(counts) != len(padded) or (len(counts) and int(counts.max()) > padded.shape[1]):
-            raise RaggedError(f"lengths of {len(counts)} rows do not fit a padded array of shape {padded.shape}")
+            raise RaggedError(
+                f"lengths of {len(counts)} rows do not fit a padded array of shape {padded.shape}"
+            )
         if len(counts) and int(counts.min()) < 0:
             raise RaggedError("a length is negative")
         shape = _trusted(_Shape(int(counts.sum())), _cumulative(counts))
@@ -284,7 +292,11 @@ class Ragged:
         return Ragged, (self.values, self.offsets)
 
     def __repr__(self) -> str:
-        inner = repr(self.values) if isinstance(self.values, Ragged) else f"{len(self.values)} {self.values.dtype}"
+        inner = (
+            repr(self.values)
+            if isinstance(self.values, Ragged)
+            else f"{len(self.values)} {self.values.dtype}"
+        )
         return f"Ragged({len(self)} rows of {inner})"
 
 
@@ -340,11 +352,15 @@ def _as_offsets(offsets: Any, like: Any) -> Any:
 
         tensor = torch.as_tensor(offsets, device=leaf.device)
         if tensor.is_floating_point() or tensor.ndim != 1:
-            raise RaggedError(f"offsets, lengths and rows are vectors of integers, not {tensor.dtype} {tensor.shape}")
+            raise RaggedError(
+                f"offsets, lengths and rows are vectors of integers, not {tensor.dtype} {tensor.shape}"
+            )
         return tensor.to(torch.int64)
     array = np.asarray(_numpy(offsets))
     if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
-        raise RaggedError(f"offsets, lengths and rows are vectors of integers, not {array.dtype} {array.shape}")
+        raise RaggedError(
+            f"offsets, lengths and rows are vectors of integers, not {array.dtype} {array.shape}"
+        )
     return array.astype(np.int64, copy=False)
 
 
@@ -404,4 +420,9 @@ def _byte_copier() -> Any:
 def _copy_bytes(source: Any, starts: Any, out: Any, offsets: Any) -> None:
     for row in range(len(starts)):
         length = offsets[row + 1] - offsets[row]
-        out[offsets[row] : offsets[row + 1]] = source[starts[row] : starts[row] + length]
+        taken = source[starts[row] : starts[row] + length]
+        place = out[offsets[row] : offsets[row + 1]]
+        for i in range(
+            length
+        ):  # over views from 0, this becomes wide moves, and compiles far quicker than a slice
+            place[i] = taken[i]

@@ -6,6 +6,7 @@ import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -30,13 +31,17 @@ class ByteStream:
 
     def __init__(self, path: Path | None) -> None:
         try:
-            self._raw = _peekable(sys.stdin.buffer) if path is None else io.BufferedReader(io.FileIO(path))
+            self._raw = _standard_input() if path is None else path.open("rb")
             head = self._raw.peek(8)[:8]
         except OSError as error:
-            raise CorpusError(f"{path or 'standard input'} cannot be read: {error.strerror or error}") from error
+            raise CorpusError(
+                f"{path or 'standard input'} cannot be read: {error.strerror or error}"
+            ) from error
         codec = next((codec for magic, codec in _MAGIC.items() if head.startswith(magic)), None)
         self._counted = _Counted(self._raw)
-        self._stream = pa.CompressedInputStream(pa.PythonFile(self._counted, "r"), codec) if codec else self._counted
+        self._stream = (
+            pa.CompressedInputStream(pa.PythonFile(self._counted, "r"), codec) if codec else self._counted
+        )
         self.fault = ""
 
     @property
@@ -56,14 +61,15 @@ class ByteStream:
             self._raw.close()
 
 
-def _peekable(stream: io.BufferedReader | io.BufferedIOBase) -> io.BufferedReader:
-    return stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(stream)  # pyright: ignore
+def _standard_input() -> io.BufferedReader[Any]:
+    stream: Any = sys.stdin.buffer
+    return stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(stream)
 
 
 class _Counted(io.RawIOBase):
     """Passes reads on and counts the bytes."""
 
-    def __init__(self, raw: io.BufferedReader) -> None:
+    def __init__(self, raw: io.BufferedReader[Any]) -> None:
         self._raw = raw
         self.count = 0
 

@@ -1,7 +1,7 @@
-"""The main job: documents in, packed shards out, every record accounted for.
+r"""The main job: documents in, packed shards out, every record accounted for.
 
     sources -> batches of texts -> ids -> (a shard's worth) -> plan -> rows -> data-0000i.arrow
-                  \\-> quarantine.jsonl                                         manifest.json, at the end
+                  \-> quarantine.jsonl                                         manifest.json, at the end
 
 Documents are packed within a shard, so memory is bounded by the shard and not by the corpus.
 """
@@ -19,7 +19,7 @@ import numpy as np
 
 import tersely
 from tersely.corpus.read import Batch, Rejected, Source
-from tersely.errors import CorpusError, TokenizeError, UsageError
+from tersely.errors import CorpusError, TokenizeError, UsageError, choose
 from tersely.load import load_tokenizer
 from tersely.pack import Overflow, Strategy, plan
 from tersely.ragged import Ragged
@@ -85,15 +85,19 @@ def prepare(
     if bos and tok.bos_id is None:
         raise UsageError(f"the tokenizer {spec} has no bos id: leave --bos out")
     eos = eos and tok.eos_id is not None
-    packing = Packing(capacity=capacity, strategy=str(strategy), overflow=str(overflow), seed=seed)
     if capacity < 0 or shard_tokens < 1:
         raise UsageError(f"capacity {capacity} and shard_tokens {shard_tokens} must not be negative")
-    plan([], capacity or 1, strategy, overflow)  # refuses wrong names before anything is written
+    packing = Packing(
+        capacity=capacity, strategy=choose(Strategy, strategy), overflow=choose(Overflow, overflow), seed=seed
+    )
     out = _claim(Path(out))
     tok.save(out / "tokenizer")
     writer = ShardWriter(out, id_dtype(tok.vocab_size), tok.vocab_size)
     job = _Job(tok, bos, eos, _Rows(writer, packing, shard_tokens), sum(source.size for source in sources))
-    with whole_file(out / "quarantine.jsonl") as temporary, temporary.open("w", encoding="utf-8") as quarantine:
+    with (
+        whole_file(out / "quarantine.jsonl") as temporary,
+        temporary.open("w", encoding="utf-8") as quarantine,
+    ):
         entries = [job.run(source, quarantine, on_progress) for source in sources]
         job.rows.flush(last=True)
     manifest = Manifest(
@@ -185,7 +189,9 @@ class _Job:
                 if error.document is None:
                     raise
                 text, (line, byte) = texts.pop(error.document), places.pop(error.document)
-                failed.append(Rejected.of(text.encode("utf-8", "replace"), line, byte, f"not encoded: {error}"))
+                failed.append(
+                    Rejected.of(text.encode("utf-8", "replace"), line, byte, f"not encoded: {error}")
+                )
                 continue
             return ids, sum(len(text) if text.isascii() else len(text.encode()) for text in texts), failed
 
@@ -196,7 +202,9 @@ class _Rows:
     def __init__(self, writer: ShardWriter, packing: Packing, shard_tokens: int) -> None:
         self.writer, self.packing, self.shard_tokens = writer, packing, shard_tokens
         self.documents = self.tokens = 0
-        self.waste = dict.fromkeys(("truncated_tokens", "dropped_documents", "dropped_tokens", "split_documents"), 0)
+        self.waste = dict.fromkeys(
+            ("truncated_tokens", "dropped_documents", "dropped_tokens", "split_documents"), 0
+        )
         self._waiting: list[Ragged] = []
         self._waiting_tokens = 0
 
@@ -219,9 +227,17 @@ class _Rows:
         if not self.packing.capacity:
             pieces = np.arange(len(ids) + 1)
             lengths = Ragged(ids.lengths.astype(np.int32), pieces)
-            self.writer.write(ids, lengths, Ragged(pieces[:-1] + first, pieces), Ragged(0 * pieces[:-1], pieces))
+            self.writer.write(
+                ids, lengths, Ragged(pieces[:-1] + first, pieces), Ragged(0 * pieces[:-1], pieces)
+            )
             return
-        made = plan(ids.lengths, self.packing.capacity, self.packing.strategy, self.packing.overflow, self.packing.seed)
+        made = plan(
+            ids.lengths,
+            self.packing.capacity,
+            self.packing.strategy,
+            self.packing.overflow,
+            self.packing.seed,
+        )
         for name in self.waste:
             self.waste[name] += getattr(made.waste, name)
         if made.strategy not in _KEEPS_ORDER:

@@ -74,10 +74,17 @@ class Batch:
 
 
 class Source(Protocol):
-    """One input: its name for people, its size as stored (0 if unknown), and its records."""
+    """One input of a corpus."""
 
-    name: str
-    size: int
+    @property
+    def name(self) -> str:
+        """What people call it: a path, or a phrase."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bytes as stored, 0 if unknown."""
+        ...
 
     def batches(self) -> Iterator[Batch]:
         """All records, in order; an input without records gives no batch or an empty one."""

@@ -55,12 +55,12 @@ class SampleSource:
 
 
 def _docstrings(source: str) -> list[str]:
-    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = ast.parse(source)
     except (SyntaxError, ValueError):  # templates of lib2to3 and the like
         return []
-    nodes = (node for node in ast.walk(tree) if isinstance(node, documented))
-    return [docstring for node in nodes if (docstring := ast.get_docstring(node))]
+    found = [ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, documented)]
+    return [docstring for docstring in found if docstring]

@@ -54,7 +54,11 @@ class FileSource:
         if self.format is InputFormat.PARQUET and self.path is not None:
             return parquet_batches(self.path, self.text_field)
         stream = ByteStream(self.path)
-        return text_batches(stream) if self.format is InputFormat.TEXT else jsonl_batches(stream, self.text_field)
+        return (
+            text_batches(stream)
+            if self.format is InputFormat.TEXT
+            else jsonl_batches(stream, self.text_field)
+        )
 
 
 def find_sources(
@@ -122,9 +126,13 @@ def _of_path(path: Path, chosen: InputFormat, text_field: str) -> tuple[list[Fil
         if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
     )
     kinds = [chosen if chosen is not InputFormat.AUTO else _format_of(file) for file in files]
-    found = [_file(file, kind, text_field) for file, kind in zip(files, kinds, strict=True) if kind is not None]
+    found = [
+        _file(file, kind, text_field) for file, kind in zip(files, kinds, strict=True) if kind is not None
+    ]
     if not found:
-        raise CorpusError(f"{path} holds no file ending in {', '.join(_ENDINGS)}: use --input-format to take all files")
+        raise CorpusError(
+            f"{path} holds no file ending in {', '.join(_ENDINGS)}: use --input-format to take all files"
+        )
     return found, [file for file, kind in zip(files, kinds, strict=True) if kind is None]
 
 

@@ -39,7 +39,6 @@ def text_batches(stream: ByteStream) -> Iterator[Batch]:
     yield batch
 
 
-
 def parquet_batches(path: Path, text_field: str) -> Iterator[Batch]:
     """The rows of a Parquet file; a null or a value that is not UTF-8 is rejected alone.
 
@@ -84,7 +83,9 @@ def _add_row(batch: Batch, value: bytes | None, row: int) -> int:
 
 def _check_column(path: Path, schema: pa.Schema, text_field: str) -> None:
     if text_field not in schema.names:
-        raise UsageError(f"{path} has no column {text_field!r} (columns: {', '.join(schema.names)}): use --text-field")
+        raise UsageError(
+            f"{path} has no column {text_field!r} (columns: {', '.join(schema.names)}): use --text-field"
+        )
     kind = schema.field(text_field).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)

@@ -96,14 +96,18 @@ class PackedCollator:
             PackError: the rows are empty, or ``seq_lengths`` or ``labels`` do not fit ``input_ids``.
         """
         ids = [_vector(row["input_ids"]) for row in rows]
-        labels = [_vector(row["labels"]) if "labels" in row else own for row, own in zip(rows, ids, strict=True)]
+        labels = [
+            _vector(row["labels"]) if "labels" in row else own for row, own in zip(rows, ids, strict=True)
+        ]
         lengths = [_vector(row.get("seq_lengths", [len(own)])) for row, own in zip(rows, ids, strict=True)]
         for number, (own, label, length) in enumerate(zip(ids, labels, lengths, strict=True)):
             if length.sum() != len(own) or len(label) != len(own):
                 raise PackError(
                     f"row {number} has {len(own)} ids, {len(label)} labels and seq_lengths that sum to {length.sum()}"
                 )
-        flat, targets, sizes = (np.concatenate([np.empty(0, np.int64), *part]) for part in (ids, labels, lengths))
+        flat, targets, sizes = (
+            np.concatenate([np.empty(0, np.int64), *part]) for part in (ids, labels, lengths)
+        )
         return self._batch(flat, targets, sizes[sizes > 0])
 
     def _batch(self, ids: np.ndarray, labels: np.ndarray, lengths: np.ndarray) -> PackedBatch:
@@ -153,7 +157,7 @@ def _accepted_keys(model: PreTrainedModel | None) -> set[str] | None:
 
 def _refuse_bidirectional(model: PreTrainedModel) -> None:
     causal = any(getattr(module, "is_causal", False) for module in model.modules())
-    if model.config.is_encoder_decoder or not causal and hasattr(model.config, "num_attention_heads"):
+    if model.config.is_encoder_decoder or (not causal and hasattr(model.config, "num_attention_heads")):
         raise PackError(
             f"{type(model).__name__} attends both ways or has an encoder: PackedCollator packs for causal models"
         )
@@ -165,7 +169,8 @@ def _isolating_mask(config: PreTrainedConfig, dtype: torch.dtype | None, positio
     transformers builds it from position ids that restart, for the attention and the kinds of layers that the
     configuration names. Given whole, it is also used where a cache would make the model forget the boundaries.
     """
-    if config._attn_implementation not in (None, "eager", "sdpa", "flex_attention"):
+    attention = getattr(config, "_attn_implementation", None)
+    if attention not in (None, "eager", "sdpa", "flex_attention"):
         return None
     from transformers.masking_utils import create_masks_for_generate
 

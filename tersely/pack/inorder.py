@@ -32,7 +32,9 @@ def _first_fit(lengths: Any, order: Any, capacity: int) -> Any:
     leaves = 1
     while leaves < len(order):
         leaves *= 2
-    space = np.full(2 * leaves, capacity, np.int64)  # node i has children 2i and 2i + 1 and holds their maximum
+    space = np.full(
+        2 * leaves, capacity, np.int64
+    )  # node i has children 2i and 2i + 1 and holds their maximum
     bin_of = np.empty(len(order), np.int64)
     bins = 0
     for piece in order:

@@ -7,7 +7,7 @@ rows in some of these and not in others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -142,7 +142,7 @@ def _logits(
 
 
 @contextmanager
-def _restored(model: PreTrainedModel) -> Iterator[None]:
+def _restored(model: PreTrainedModel) -> Generator[None]:
     modes = {module: module.training for module in model.modules()}
     try:
         yield

@@ -80,7 +80,9 @@ class PackedDataset(IterableDataset[dict[str, np.ndarray]]):
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self._epoch = 0
         self._base = 0  # rows of the epoch that all ranks together have behind them
-        self._worker: tuple[int, int, int] | None = None  # (worker, workers, rows it has behind it), if resumed in one
+        self._worker: tuple[int, int, int] | None = (
+            None  # (worker, workers, rows it has behind it), if resumed in one
+        )
 
     @cached_property
     def plan(self) -> PackPlan:
@@ -89,7 +91,9 @@ class PackedDataset(IterableDataset[dict[str, np.ndarray]]):
         if self.capacity:
             return plan(lengths, self.capacity, self.strategy, self.overflow, self.seed)
         each = Ragged(np.arange(len(lengths)), np.arange(len(lengths) + 1))
-        return PackPlan(lengths, each, max(1, int(lengths.max(initial=0))), Strategy.NEXT_FIT, Overflow.SPLIT, self.seed)
+        return PackPlan(
+            lengths, each, max(1, int(lengths.max(initial=0))), Strategy.NEXT_FIT, Overflow.SPLIT, self.seed
+        )
 
     def __len__(self) -> int:
         """Rows of one epoch for this rank, those already behind it included."""
@@ -113,7 +117,9 @@ class PackedDataset(IterableDataset[dict[str, np.ndarray]]):
             done = self._worker[2]
         order = np.random.default_rng((self.seed, self._epoch)).permutation(len(self.plan.bins))
         base = self._base
-        while (row := base + (done * workers + worker) * self.world_size + self.rank) < self._rows_of_epoch(base):
+        while (row := base + (done * workers + worker) * self.world_size + self.rank) < self._rows_of_epoch(
+            base
+        ):
             done += 1
             # The state first: it must count this row even if the caller never comes back for another.
             if info:
@@ -156,7 +162,9 @@ class PackedDataset(IterableDataset[dict[str, np.ndarray]]):
             PackError: the state is of another corpus, capacity, strategy or seed, so its rows are not these.
         """
         if state.get("version") != _STATE_VERSION:
-            raise PackError(f"the loader state is of version {state.get('version')}, this tersely reads {_STATE_VERSION}")
+            raise PackError(
+                f"the loader state is of version {state.get('version')}, this tersely reads {_STATE_VERSION}"
+            )
         if state["plan"] != self.plan.fingerprint or state["seed"] != self.seed:
             raise PackError(
                 "the loader state was saved for another plan: use the same folder, capacity, strategy, overflow and seed"

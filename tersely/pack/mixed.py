@@ -22,7 +22,8 @@ from typing import Any
 import numba
 import numpy as np
 
-from tersely.pack.bestfit import _empty_set, _insert, _least_member, _remove, best_fit_decreasing
+from tersely.pack.bestfit import best_fit_decreasing
+from tersely.pack.spaces import empty_set, insert, least_member, remove
 
 _LONG = 8
 """Pieces longer than ``capacity / 8`` are dealt first: later they would find no bin empty enough."""
@@ -34,7 +35,9 @@ _SWAP_ROUNDS = 8
 _SWAP_TRIES = 24
 
 
-def mix(lengths: np.ndarray[Any, Any], capacity: int, seed: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def mix(
+    lengths: np.ndarray[Any, Any], capacity: int, seed: int
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Packs pieces as ``best_fit_decreasing`` does (same arguments, results and count of bins), but mixed.
 
     ``seed`` decides the shuffle; the result depends on nothing else.
@@ -88,12 +91,13 @@ def _dealt(
 @numba.njit(cache=True, nogil=True)
 def _deal(lengths: Any, order: Any, n_dealt: int, capacity: int, bins: int, bin_of: Any) -> bool:
     """The first ``n_dealt`` pieces of ``order`` into the emptiest bin each, the others by best fit; False if one
-    found no room. Bins of equal space are a stack: ``top[space]``, and ``below[bin]`` the one under it."""
-    words, levels = _empty_set(capacity)
+    found no room. Bins of equal space are a stack: ``top[space]``, and ``below[bin]`` the one under it.
+    """
+    words, levels = empty_set(capacity)
     top = np.full(capacity + 1, -1, np.int64)
     below = np.arange(bins) - 1
     top[capacity] = bins - 1
-    _insert(words, levels, capacity)
+    insert(words, levels, capacity)
     emptiest = capacity
     for place in range(len(order)):
         piece = order[place]
@@ -103,17 +107,17 @@ def _deal(lengths: Any, order: Any, n_dealt: int, capacity: int, bins: int, bin_
                 emptiest -= 1
             space = emptiest if emptiest >= length else -1
         else:
-            space = _least_member(words, levels, length)
+            space = least_member(words, levels, length)
         if space < 0:
             return False
         chosen = top[space]
         bin_of[piece] = chosen
         top[space] = below[chosen]
         if top[space] < 0:
-            _remove(words, levels, space)
+            remove(words, levels, space)
         space -= length
         if top[space] < 0:
-            _insert(words, levels, space)
+            insert(words, levels, space)
         below[chosen] = top[space]
         top[space] = chosen
     return True
@@ -121,7 +125,14 @@ def _deal(lengths: Any, order: Any, n_dealt: int, capacity: int, bins: int, bin_
 
 @numba.njit(cache=True, nogil=True)
 def _swap_round(
-    lengths: Any, by_length: Any, starts: Any, bin_of: Any, members: Any, offsets: Any, crowded: Any, seed: int
+    lengths: Any,
+    by_length: Any,
+    starts: Any,
+    bin_of: Any,
+    members: Any,
+    offsets: Any,
+    crowded: Any,
+    seed: int,
 ) -> int:
     """One exchange at most for each crowded bin, none for a bin that took part already; how many were made.
 
@@ -143,7 +154,9 @@ def _swap_round(
                 total += lengths[members[place]]
             if total > len(starts) - 2 or starts[total] == starts[total + 1]:
                 continue
-            partner = _partner(by_length, starts[total], starts[total + 1], bin_of, offsets, done, crowd, given)
+            partner = _partner(
+                by_length, starts[total], starts[total + 1], bin_of, offsets, done, crowd, given
+            )
             if partner < 0:
                 continue
             other = bin_of[partner]

@@ -1,8 +1,8 @@
 """Documents cut into pieces that fit a bin, and what that cutting loses.
 
-    capacity 4, document of 10 tokens:   split     [0:4] [4:8] [8:10]
-                                         truncate  [0:4]           6 tokens lost
-                                         drop                      1 document, 10 tokens lost
+capacity 4, document of 10 tokens:   split     [0:4] [4:8] [8:10]
+                                     truncate  [0:4]           6 tokens lost
+                                     drop                      1 document, 10 tokens lost
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class Overflow(StrEnum):
 
 class Pieces(NamedTuple):
     """Pieces in document order, each an int64 vector of shape ``(pieces,)``: ``document``, and its half-open token
-    range ``start`` to ``stop``."""
+    range ``start`` to ``stop``.
+    """
 
     document: np.ndarray[Any, Any]
     start: np.ndarray[Any, Any]
@@ -46,12 +47,16 @@ class Cut(NamedTuple):
     dropped_tokens: int
 
 
-def cut_lengths(lengths: np.ndarray[Any, Any], capacity: int, overflow: Overflow) -> tuple[np.ndarray[Any, Any], Cut]:
-    """Length of each piece (``lengths`` itself where every document is one), and what was lost."""
+def cut_lengths(
+    lengths: np.ndarray[Any, Any], capacity: int, overflow: Overflow
+) -> tuple[np.ndarray[Any, Any], Cut]:
+    """Length of each piece, int32, and what was lost; ``capacity`` is below 2**31."""
     cut = Cut(*_count(lengths, capacity, overflow == Overflow.SPLIT, overflow == Overflow.DROP))
-    if cut.pieces == len(lengths) and not (cut.split_documents or cut.truncated_tokens or cut.empty_documents):
-        return lengths, cut
-    out = np.empty(cut.pieces, np.int32 if capacity < 2**31 else np.int64)
+    if cut.pieces == len(lengths) and not (
+        cut.split_documents or cut.truncated_tokens or cut.empty_documents
+    ):
+        return lengths.astype(np.int32, copy=False), cut
+    out = np.empty(cut.pieces, np.int32)
     _fill_lengths(lengths, capacity, overflow == Overflow.SPLIT, overflow == Overflow.DROP, out)
     return out, cut
 
@@ -59,7 +64,9 @@ def cut_lengths(lengths: np.ndarray[Any, Any], capacity: int, overflow: Overflow
 def cut_pieces(lengths: np.ndarray[Any, Any], capacity: int, overflow: Overflow, pieces: int) -> Pieces:
     """The pieces that ``cut_lengths`` measured."""
     document, start, stop = (np.empty(pieces, np.int64) for _ in range(3))
-    _fill_pieces(lengths, capacity, overflow == Overflow.SPLIT, overflow == Overflow.DROP, document, start, stop)
+    _fill_pieces(
+        lengths, capacity, overflow == Overflow.SPLIT, overflow == Overflow.DROP, document, start, stop
+    )
     return Pieces(document, start, stop)
 
 
@@ -115,7 +122,9 @@ def _fill_lengths(lengths: Any, capacity: int, split: bool, drop: bool, out: Any
 
 
 @numba.njit(cache=True, nogil=True)
-def _fill_pieces(lengths: Any, capacity: int, split: bool, drop: bool, document: Any, start: Any, stop: Any) -> None:
+def _fill_pieces(
+    lengths: Any, capacity: int, split: bool, drop: bool, document: Any, start: Any, stop: Any
+) -> None:
     piece = 0
     for index in range(len(lengths)):
         end = np.int64(lengths[index])

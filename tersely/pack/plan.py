@@ -139,7 +139,9 @@ class PackPlan:
         Costs one copy. Raises PackError if the documents are not those that were planned.
         """
         if not np.array_equal(np.asarray(ids.lengths), self.lengths):
-            raise PackError(f"the plan was made for other documents: {len(self.lengths)} planned, {len(ids)} given")
+            raise PackError(
+                f"the plan was made for other documents: {len(self.lengths)} planned, {len(ids)} given"
+            )
         pieces = self.pieces
         chosen = self.bins.values
         starts = (ids.offsets[:-1][pieces.document] + pieces.start)[chosen]
@@ -150,13 +152,21 @@ class PackPlan:
     def shuffled(self, seed: int) -> PackPlan:
         """The same bins in an order drawn from ``seed``: planners leave the longest documents in the first bins."""
         order = np.random.default_rng(seed).permutation(len(self.bins))
-        return PackPlan(self.lengths, self.bins.take(order), self.capacity, self.strategy, self.overflow, self.seed)
+        return PackPlan(
+            self.lengths, self.bins.take(order), self.capacity, self.strategy, self.overflow, self.seed
+        )
 
     def save(self, path: str | Path) -> None:
         """Writes the plan as one ``.npz`` file (no pickle) that ``PackPlan.load`` reads."""
         settings = np.frombuffer(json.dumps(self._settings()).encode(), np.uint8)
         with Path(path).open("wb") as file:
-            np.savez(file, settings=settings, lengths=self.lengths, bins=self.bins.values, offsets=self.bins.offsets)
+            np.savez(
+                file,
+                settings=settings,
+                lengths=self.lengths,
+                bins=self.bins.values,
+                offsets=self.bins.offsets,
+            )
 
     @classmethod
     def load(cls, path: str | Path) -> PackPlan:
@@ -168,7 +178,9 @@ class PackPlan:
         except (OSError, ValueError, KeyError) as error:
             raise PackError(f"{path} is not a saved plan: {error}") from error
         if settings.get("version") != PLAN_VERSION:
-            raise PackError(f"{path} is a plan of version {settings.get('version')}; this tersely reads {PLAN_VERSION}")
+            raise PackError(
+                f"{path} is a plan of version {settings.get('version')}; this tersely reads {PLAN_VERSION}"
+            )
         strategy, overflow = Strategy(settings["strategy"]), Overflow(settings["overflow"])
         return cls(lengths, bins, settings["capacity"], strategy, overflow, settings["seed"])
 
@@ -233,9 +245,8 @@ def _checked_lengths(lengths: np.ndarray[Any, Any] | Sequence[int]) -> np.ndarra
         counts = counts.astype(np.int64)
     if counts.ndim != 1 or counts.dtype.kind not in "iu":
         raise UsageError(f"lengths is a vector of integers, not {counts.dtype} of shape {counts.shape}")
-    if counts.dtype not in (np.int32, np.int64):
-        counts = counts.astype(np.int64)
+    if counts.dtype != np.int32:
+        counts = counts.astype(np.int64, copy=False)
     if counts.size and int(counts.min()) < 0:
         raise UsageError(f"document {int(counts.argmin())} has the negative length {int(counts.min())}")
     return counts
-

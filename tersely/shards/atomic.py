@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ TEMPORARY = ".tmp-"
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path) -> Generator[Path]:
     """Gives a temporary path in the folder of ``path``; after the block it is synced and renamed to ``path``.
 
     If the block raises, the temporary file is removed and ``path`` stays as it was.

@@ -173,7 +173,9 @@ class Manifest:
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ShardError(f"{path} is not a tersely manifest: its 'format' is not {FORMAT!r}")
         if content.get("version") != VERSION:
-            raise ShardError(f"{path} is of version {content.get('version')}, this tersely reads version {VERSION}")
+            raise ShardError(
+                f"{path} is of version {content.get('version')}, this tersely reads version {VERSION}"
+            )
         try:
             manifest = _entry(
                 cls,

@@ -51,7 +51,9 @@ class ShardFolder:
         for entry in self.manifest.shards:
             file = self.path / entry.name
             if not file.is_file() or file.is_symlink():
-                raise ShardError(f"{file} is missing: the folder was copied in part, or the shard was deleted")
+                raise ShardError(
+                    f"{file} is missing: the folder was copied in part, or the shard was deleted"
+                )
             if file.stat().st_size != entry.size:
                 raise ShardError(
                     f"{file} has {file.stat().st_size} bytes, the manifest says {entry.size}: copy or prepare it again"

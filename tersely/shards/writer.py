@@ -76,7 +76,13 @@ class ShardWriter:
 
     def finish(self, manifest: Manifest) -> None:
         """Makes the folder one that ``datasets.load_from_disk`` opens, then writes the manifest."""
-        info = {"features": _features(self.dtype), "description": "", "citation": "", "homepage": "", "license": ""}
+        info = {
+            "features": _features(self.dtype),
+            "description": "",
+            "citation": "",
+            "homepage": "",
+            "license": "",
+        }
         replace_file(self.folder / "dataset_info.json", json.dumps(info, indent=2).encode())
         fingerprint = xxhash.xxh3_64_hexdigest("".join(shard.xxh3_128 for shard in self.shards).encode())
         state = {

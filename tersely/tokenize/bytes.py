@@ -137,7 +137,12 @@ class ByteTokenizer:
         return Ragged(ids, offsets)
 
     def encode_with_offsets(
-        self, texts: Texts, *, bos: bool = False, eos: bool = False, unit: Literal["byte", "character"] = "byte"
+        self,
+        texts: Texts,
+        *,
+        bos: bool = False,
+        eos: bool = False,
+        unit: Literal["byte", "character"] = "byte",
     ) -> tuple[Ragged, Ragged]:
         """The ids, and for each the half-open range of its source, values ``(total, 2)`` int64.
 
@@ -172,7 +177,9 @@ class ByteTokenizer:
         rows = ids.to_numpy()
         values = rows.values
         if len(values) and not (0 <= int(values.min()) and int(values.max()) < self.vocab_size):
-            raise TokenizeError(f"ids from {values.min()} to {values.max()} are outside the {self.vocab_size} ids")
+            raise TokenizeError(
+                f"ids from {values.min()} to {values.max()} are outside the {self.vocab_size} ids"
+            )
         is_byte = (values >= self._layout.shift) & (values < self._layout.shift + 256)
         if self.preset == "hnet":
             filled = rows.lengths > 0
@@ -205,7 +212,9 @@ class ByteTokenizer:
 
 def _character_of_byte(text: bytes) -> np.ndarray[Any, Any]:
     """For each byte the index of its character; a byte that is not UTF-8 is a character (a lone surrogate here)."""
-    points = np.frombuffer(text.decode("utf-8", "surrogateescape").encode("utf-32-le", "surrogatepass"), np.uint32)
+    points = np.frombuffer(
+        text.decode("utf-8", "surrogateescape").encode("utf-32-le", "surrogatepass"), np.uint32
+    )
     escaped = (points >= 0xDC80) & (points <= 0xDCFF)
     width = 1 + (points >= 0x80).astype(np.int64) + (points >= 0x800) + (points >= 0x10000)
     width[escaped] = 1

@@ -60,7 +60,12 @@ class Tokenizer(Protocol):
         ...
 
     def encode_with_offsets(
-        self, texts: Texts, *, bos: bool = False, eos: bool = False, unit: Literal["byte", "character"] = "byte"
+        self,
+        texts: Texts,
+        *,
+        bos: bool = False,
+        eos: bool = False,
+        unit: Literal["byte", "character"] = "byte",
     ) -> tuple[Ragged, Ragged]:
         """The ids, and for each id the half-open range of its source: values of shape ``(total, 2)``, int64.
 

@@ -7,7 +7,7 @@ fill them, and its special tokens would be found inside ordinary text.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -99,7 +99,9 @@ class SubwordTokenizer:
     @property
     def fingerprint(self) -> str:
         """A hash of the vocabulary, the rules and the specials (stored truncation and padding do not count)."""
-        return config_fingerprint(self._config(), json.dumps(json.loads(self._engine.to_str()), sort_keys=True).encode())
+        return config_fingerprint(
+            self._config(), json.dumps(json.loads(self._engine.to_str()), sort_keys=True).encode()
+        )
 
     def encode(self, texts: Texts, *, bos: bool = False, eos: bool = False) -> Ragged:
         """A row of ids for each text, in the smallest unsigned dtype that holds the vocabulary.
@@ -116,7 +118,12 @@ class SubwordTokenizer:
         return Ragged(ids, offsets)
 
     def encode_with_offsets(
-        self, texts: Texts, *, bos: bool = False, eos: bool = False, unit: Literal["byte", "character"] = "byte"
+        self,
+        texts: Texts,
+        *,
+        bos: bool = False,
+        eos: bool = False,
+        unit: Literal["byte", "character"] = "byte",
     ) -> tuple[Ragged, Ragged]:
         """The ids, and for each the half-open range of the text it came from, values ``(total, 2)`` int64.
 
@@ -157,7 +164,9 @@ class SubwordTokenizer:
     def _asked(self, bos: bool, eos: bool) -> tuple[list[int], list[int]]:
         for asked, role in ((bos, "bos_token"), (eos, "eos_token")):
             if asked and role not in self._special_ids:
-                raise TokenizeError(f"the vocabulary names no {role}: load it with specials={{'{role}': ...}}")
+                raise TokenizeError(
+                    f"the vocabulary names no {role}: load it with specials={{'{role}': ...}}"
+                )
         lead = [self._special_ids["bos_token"]] if bos else []
         return lead, [self._special_ids["eos_token"]] if eos else []
 
@@ -171,13 +180,15 @@ class SubwordTokenizer:
                     self._encode_batch([text])
                 except TokenizeError as error:
                     raise TokenizeError(
-                        f"document {index} of {len(text)} characters: {error}; leave it out or clean it", index
+                        f"document {index} of {len(text)} characters: {error}; leave it out or clean it",
+                        index,
                     ) from error
             raise
 
     def _encode_batch(self, documents: list[str]) -> list[Any]:
         return _guarded(
-            lambda: self._engine.encode_batch(documents, add_special_tokens=False), "the tokenizers library failed"
+            lambda: self._engine.encode_batch(documents, add_special_tokens=False),
+            "the tokenizers library failed",
         )
 
 
@@ -195,7 +206,7 @@ def _guarded(call: Callable[[], _Result], what: str) -> _Result:
 
 
 def _as_text(texts: Texts) -> list[str]:
-    if isinstance(texts, str | bytes) or isinstance(texts, Ragged):
+    if isinstance(texts, str | bytes | Ragged):
         texts = [bytes(row) for row in as_bytes(texts)]
     documents: list[str] = []
     for index, text in enumerate(texts):
@@ -223,15 +234,19 @@ def _stored_specials(folder: Path, model: str) -> dict[str, str]:
     """The specials a saved tokenizer names, from the files beside it or by their usual spellings."""
     roles = tuple(_USUAL_NAMES)
     for name in (CONFIG_NAME, "tokenizer_config.json", "special_tokens_map.json"):
-        named = {role: _token_text(token) for role, token in _read_json(folder / name).items() if role in roles}
-        if named or name == CONFIG_NAME and (folder / name).exists():
+        named = {
+            role: _token_text(token) for role, token in _read_json(folder / name).items() if role in roles
+        }
+        if named or (name == CONFIG_NAME and (folder / name).exists()):
             return {role: token for role, token in named.items() if token}
     try:
         added: list[dict[str, Any]] = json.loads(model).get("added_tokens", [])
     except (ValueError, AttributeError) as error:
         raise TokenizeError(f"not a tokenizer.json ({error})") from error
     present = {str(token["content"]) for token in added if token.get("special")}
-    found = {role: next((name for name in names if name in present), "") for role, names in _USUAL_NAMES.items()}
+    found = {
+        role: next((name for name in names if name in present), "") for role, names in _USUAL_NAMES.items()
+    }
     return {role: token for role, token in found.items() if token}
 
 

@@ -1,0 +1,81 @@
+"""``tersely inspect``: what is in a prepared folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tersely.cli.output import count, json_option, print_json, print_table, share, size
+
+_BAR = 40
+
+
+@click.command("inspect", short_help="Show what a prepared folder holds.")
+@click.argument("folder", type=click.Path(path_type=Path))
+@json_option
+def command(folder: Path, as_json: bool) -> int:
+    """Show what FOLDER holds: counts, tokenizer, packing, sources, and how long its documents are."""
+    from tersely.shards import ShardFolder
+
+    opened = ShardFolder(folder)
+    manifest = opened.manifest
+    lengths = opened.document_lengths
+    histogram = _histogram(lengths)
+    if as_json:
+        print_json(manifest.to_dict() | {"document_tokens": {"histogram": histogram} | _percentiles(lengths)})
+        return 0
+    tokenizer, packing = manifest.tokenizer, manifest.packing
+    specials = " ".join(name for name, used in (("bos", tokenizer.bos), ("eos", tokenizer.eos)) if used)
+    rows = [
+        ("documents", count(manifest.documents)),
+        ("bytes", count(manifest.bytes)),
+        ("tokens", count(manifest.tokens)),
+        ("rows", count(manifest.rows)),
+        ("capacity", count(packing.capacity) if packing.capacity else "a row for each document"),
+        ("strategy", f"{packing.strategy}, {packing.overflow}" if packing.capacity else "-"),
+        ("packing efficiency", share(manifest.efficiency) if packing.capacity else "-"),
+        ("tokenizer", f"{tokenizer.spec} ({count(tokenizer.vocab_size)} ids, {tokenizer.fingerprint[:12]})"),
+        ("added to documents", specials or "nothing"),
+        ("stored as", manifest.dtype),
+        ("shards", f"{len(manifest.shards)}, {size(sum(shard.size for shard in manifest.shards))}"),
+        ("empty, quarantined", f"{count(manifest.empty)}, {count(manifest.quarantined)}"),
+        *((f"tokens, {name}", count(value)) for name, value in _percentiles(lengths).items()),
+    ]
+    print_table(f"{folder} (tersely {manifest.tersely})", rows)
+    _print_histogram(histogram)
+    for source in manifest.sources:
+        broken = "" if source.complete else ", broke off"
+        bad = f", {count(source.quarantined)} quarantined" if source.quarantined else ""
+        click.echo(f"  {source.name}: {count(source.documents)} documents{bad}{broken}")
+    return 0
+
+
+def _percentiles(lengths: Any) -> dict[str, int]:
+    import numpy as np
+
+    if not len(lengths):
+        return {}
+    marks = np.percentile(lengths, [50, 90, 99, 100])
+    return {name: round(float(mark)) for name, mark in zip(("p50", "p90", "p99", "max"), marks, strict=True)}
+
+
+def _histogram(lengths: Any) -> list[tuple[int, int, int]]:
+    """How many documents have from..to-1 tokens, in steps of powers of two."""
+    import numpy as np
+
+    if not len(lengths):
+        return []
+    top = int(lengths.max()).bit_length()
+    edges = [1 << power for power in range(top + 1)]
+    counts, _ = np.histogram(lengths, edges)
+    first = int(np.flatnonzero(counts)[0])
+    return [(edges[i], edges[i + 1], int(counts[i])) for i in range(first, len(counts))]
+
+
+def _print_histogram(histogram: list[tuple[int, int, int]]) -> None:
+    largest = max((number for _, _, number in histogram), default=1)
+    for start, _, number in histogram:
+        bar = "#" * round(_BAR * number / largest) or ("." if number else "")
+        click.echo(f"  {start:>9,} tokens  {bar:{_BAR}}  {number:,}")

@@ -1,0 +1,87 @@
+"""What commands print: one JSON object, or a table; and progress, on a terminal only."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object instead of a table."
+)
+
+
+def print_json(result: dict[str, Any]) -> None:
+    """One JSON object on stdout."""
+    click.echo(json.dumps(result, indent=2))
+
+
+def print_table(title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Names and values in two columns on stdout; plain text where stdout is no terminal."""
+    if not sys.stdout.isatty():
+        width = max(len(name) for name, _ in rows)
+        click.echo(title)
+        for name, value in rows:
+            click.echo(f"  {name:{width}}  {value}")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column(style="cyan")
+    table.add_column(justify="right")
+    for name, value in rows:
+        table.add_row(name, value)
+    Console().print(table)
+
+
+@contextmanager
+def progress_bar(description: str, unit: str = "bytes") -> Generator[Progress]:
+    """A rich progress bar on stderr, shown only if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
+    columns = (
+        TextColumn(description),
+        BarColumn(),
+        amount,
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not sys.stderr.isatty(), transient=True) as bar:
+        yield bar
+
+
+def count(number: float) -> str:
+    """A whole number with thousands apart."""
+    return f"{number:,.0f}"
+
+
+def share(part: float) -> str:
+    """A share of one as a percentage."""
+    return f"{100 * part:.3f} %"
+
+
+def size(number: float) -> str:
+    """Bytes in the unit that suits."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"

@@ -1,0 +1,43 @@
+"""``tersely verify``: is a prepared folder what it says it is?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tersely.cli.output import json_option, print_json
+
+_FAILED = 4
+
+
+@click.command("verify", short_help="Check a prepared folder to the last byte.")
+@click.argument("folder", type=click.Path(path_type=Path))
+@json_option
+def command(folder: Path, as_json: bool) -> int:
+    """Check FOLDER: counts, checksums, ids, row boundaries, that every document is there once, and the tokenizer.
+
+    Exits with 4 if anything is wrong.
+    """
+    from tersely.errors import TerselyError
+    from tersely.load import load_tokenizer
+    from tersely.shards import Manifest, verify
+
+    results = list(verify(folder))
+    if results[0][1] is None:
+        fault = None
+        try:
+            found = load_tokenizer(folder / "tokenizer").fingerprint
+            if found != Manifest.load(folder).tokenizer.fingerprint:
+                fault = f"{folder / 'tokenizer'} is not the tokenizer of the manifest: its fingerprint is {found[:12]}"
+        except TerselyError as error:
+            fault = str(error)
+        results.append(("tokenizer", fault))
+    faults = [fault for _, fault in results if fault is not None]
+    if as_json:
+        print_json({"folder": str(folder), "ok": not faults, "checked": len(results), "faults": faults})
+    else:
+        for name, fault in results:
+            click.echo(f"{'FAULT' if fault else 'ok':5}  {fault or name}")
+        click.echo(f"{len(faults)} faults" if faults else f"{folder} is sound")
+    return _FAILED if faults else 0
