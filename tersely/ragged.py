@@ -351,7 +351,7 @@ def _as_offsets(offsets: Any, like: Any) -> Any:
         import torch
 
         tensor = torch.as_tensor(offsets, device=leaf.device)
-        if tensor.is_floating_point() or tensor.ndim != 1:
+        if tensor.ndim != 1 or (tensor.is_floating_point() and tensor.numel()):
             raise RaggedError(
                 f"offsets, lengths and rows are vectors of integers, not {tensor.dtype} {tensor.shape}"
             )

@@ -15,6 +15,7 @@ Legend: ``T`` packed tokens, ``N`` segments.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,7 @@ class PackedCollator:
         self, model: PreTrainedModel | None = None, pad_to_multiple_of: int | None = None, pad_id: int = 0
     ) -> None:
         if model is not None:
-            _refuse_bidirectional(model)
+            _check_model(model)
         self._config = model.config.get_text_config() if model is not None else None
         self._dtype = model.dtype if model is not None else None
         self._accepted = _accepted_keys(model)
@@ -155,11 +156,22 @@ def _accepted_keys(model: PreTrainedModel | None) -> set[str] | None:
     return {parameter.name for parameter in parameters}
 
 
-def _refuse_bidirectional(model: PreTrainedModel) -> None:
-    causal = any(getattr(module, "is_causal", False) for module in model.modules())
-    if model.config.is_encoder_decoder or (not causal and hasattr(model.config, "num_attention_heads")):
+_ATTENTION_KINDS = {"full_attention", "sliding_attention", "chunked_attention"}
+
+
+def _check_model(model: PreTrainedModel) -> None:
+    """Refuses models whose attention is not known to be causal; warns of layers that no mask can keep apart."""
+    if model.config.is_encoder_decoder or not any(getattr(module, "is_causal", False) for module in model.modules()):
         raise PackError(
-            f"{type(model).__name__} attends both ways or has an encoder: PackedCollator packs for causal models"
+            f"{type(model).__name__} has no attention that is known to be causal: it attends both ways, has an "
+            "encoder, or carries state from token to token; PackedCollator packs for causal decoders"
+        )
+    others = set(getattr(model.config.get_text_config(), "layer_types", None) or ()) - _ATTENTION_KINDS
+    if others:
+        warnings.warn(
+            f"{type(model).__name__} has {', '.join(sorted(others))} layers, which may carry state from one document "
+            "to the next: run tersely.pack.check_isolation(model) before you train on packed rows",
+            stacklevel=3,
         )
 
 
