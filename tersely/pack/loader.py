@@ -8,10 +8,11 @@ Planning a million documents takes a hundredth of a second, so the folder's own 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
@@ -22,6 +23,9 @@ from tersely.pack.plan import PackPlan, Strategy, plan
 from tersely.ragged import Ragged
 from tersely.shards import ShardFolder
 from tersely.tokenize import Tokenizer
+
+if TYPE_CHECKING:
+    import datasets
 
 _STATE_VERSION = 1
 
@@ -106,7 +110,10 @@ class PackedDataset(IterableDataset[dict[str, np.ndarray]]):
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         info = get_worker_info()
-        worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        return self._share(info.id, info.num_workers) if info else self._share(0, 1)
+
+    def _share(self, worker: int, workers: int) -> Iterator[dict[str, np.ndarray]]:
+        """Every ``workers``-th row of this rank, from where the state stands."""
         done = 0
         if self._worker is not None:
             if self._worker[:2] != (worker, workers):
@@ -122,7 +129,7 @@ class PackedDataset(IterableDataset[dict[str, np.ndarray]]):
         ):
             done += 1
             # The state first: it must count this row even if the caller never comes back for another.
-            if info:
+            if workers > 1:
                 self._worker = (worker, workers, done)
             else:
                 self._base = base + done * self.world_size
@@ -138,6 +145,17 @@ class PackedDataset(IterableDataset[dict[str, np.ndarray]]):
         ]
         lengths = np.array([len(part) for part in parts], np.int32)
         return {"input_ids": np.concatenate(parts), "seq_lengths": lengths}
+
+    def to_hf(self) -> datasets.IterableDataset:
+        """The same rows as a ``datasets.IterableDataset``, for trainers that take nothing else, such as TRL's.
+
+        ``set_epoch`` of the result is that of this dataset. ``datasets`` reads it in one worker process at most.
+        """
+        import datasets
+
+        rows = datasets.IterableDataset.from_generator(_numbers, gen_kwargs={"packed": self})
+        rows.set_epoch = functools.partial(_set_both_epochs, self, rows.set_epoch)
+        return rows
 
     def state_dict(self) -> dict[str, Any]:
         """Where iteration stands, JSON-able and of constant size.
@@ -185,3 +203,14 @@ class PackedDataset(IterableDataset[dict[str, np.ndarray]]):
         """Where the epoch ends, counted so that every rank gets equally many rows from ``base`` on."""
         left = max(0, len(self.plan.bins) - base)
         return base + -(-left // self.world_size) * self.world_size
+
+
+def _numbers(packed: PackedDataset) -> Iterator[dict[str, list[int]]]:
+    """All rows of the rank, as ``datasets`` wants them; it decides itself which worker calls this."""
+    for row in packed._share(0, 1):
+        yield {name: values.tolist() for name, values in row.items()}
+
+
+def _set_both_epochs(packed: PackedDataset, set_epoch: Callable[[int], None], epoch: int) -> None:
+    packed.set_epoch(epoch)
+    set_epoch(epoch)

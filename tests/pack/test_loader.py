@@ -231,3 +231,13 @@ def test_it_reaches_worker_processes_without_its_plan(corpus):
     sent = pickle.dumps(dataset)
     assert len(sent) < 2000
     assert keys(pickle.loads(sent)) == expected
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_as_a_datasets_iterable_it_has_the_same_rows_in_every_epoch(corpus, workers):
+    mine, theirs = PackedDataset(corpus, capacity=128), PackedDataset(corpus, capacity=128).to_hf()
+    for epoch in (0, 1, 2):
+        mine.set_epoch(epoch)
+        theirs.set_epoch(epoch)
+        loader = DataLoader(theirs, batch_size=1, num_workers=workers, collate_fn=first)
+        assert [row["input_ids"] for row in loader] == [row["input_ids"].tolist() for row in mine]
