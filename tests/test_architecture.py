@@ -28,7 +28,9 @@ def imports_of(file):
         if isinstance(node, ast.ImportFrom):
             assert not node.level, f"{file}:{node.lineno} has a relative import"
             if node.module and node.module.split(".")[0] == "tersely":
-                names = [node.module] if node.module != "tersely" else [f"tersely.{a.name}" for a in node.names]
+                names = (
+                    [node.module] if node.module != "tersely" else [f"tersely.{a.name}" for a in node.names]
+                )
                 yield from ((name, node.lineno) for name in names)
         elif isinstance(node, ast.Import):
             yield from ((a.name, node.lineno) for a in node.names if a.name.startswith("tersely."))
@@ -64,9 +66,13 @@ def test_every_module_says_what_it_is(root):
     ["import tersely", "import tersely.cli.main as m; m.cli.main(['--help'], standalone_mode=False)"],
 )
 def test_the_door_is_light(code):
-    check = "import sys; heavy = {'torch', 'numba', 'transformers', 'datasets', 'pyarrow'} & set(sys.modules); "
+    check = (
+        "import sys; heavy = {'torch', 'numba', 'transformers', 'datasets', 'pyarrow'} & set(sys.modules); "
+    )
     check += "sys.exit(f'loaded {heavy}' if heavy else 0)"
-    done = subprocess.run([sys.executable, "-c", f"{code}; {check}"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; {check}"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 

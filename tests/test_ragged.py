@@ -160,7 +160,13 @@ def test_an_empty_batch_works_everywhere():
 
 @pytest.mark.parametrize(
     ("offsets", "words"),
-    [([], "empty"), ([1, 3], "not 0"), ([0, 2, 1, 3], "row 1"), ([0, 2], "3 values"), ([0.0, 3.0], "integers")],
+    [
+        ([], "empty"),
+        ([1, 3], "not 0"),
+        ([0, 2, 1, 3], "row 1"),
+        ([0, 2], "3 values"),
+        ([0.0, 3.0], "integers"),
+    ],
 )
 def test_wrong_offsets_are_refused_with_the_place(offsets, words):
     with pytest.raises(RaggedError, match=words):

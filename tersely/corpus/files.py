@@ -42,21 +42,22 @@ class ByteStream:
         self._stream = (
             pa.CompressedInputStream(pa.PythonFile(self._counted, "r"), codec) if codec else self._counted
         )
+        self._given = 0
         self.fault = ""
 
-    @property
-    def bytes_read(self) -> int:
-        """Stored (compressed) bytes read so far."""
-        return self._counted.count
+    def stored(self, uncompressed: int) -> int:
+        """About how many stored bytes hold the first ``uncompressed`` bytes; exact at the end of the file."""
+        return self._counted.count * min(uncompressed, self._given) // max(1, self._given)
 
     def blocks(self) -> Iterator[bytes]:
         """The bytes, some megabytes at a time."""
         try:
             while block := self._stream.read(_BLOCK):
+                self._given += len(block)
                 yield block
         except (OSError, pa.ArrowException) as error:
             detail = " ".join(str(error).split())
-            self.fault = f"the input breaks off after {self.bytes_read} stored bytes ({detail})"
+            self.fault = f"the input breaks off after {self._counted.count} stored bytes ({detail})"
         finally:
             self._raw.close()
 

@@ -43,13 +43,13 @@ def jsonl_batches(stream: ByteStream, text_field: str) -> Iterator[Batch]:
                 batch.rejected.append(Rejected.of(line, number, at, str(reason)))
         at += whole_length + 1
         if size >= BATCH_BYTES or len(batch.rejected) >= 10_000:
-            batch.bytes_read = stream.bytes_read
+            batch.bytes_read = stream.stored(at)
             yield batch
             batch, size = Batch(), 0
     if stream.fault:
         batch.rejected.append(Rejected(number + 1, at, stream.fault))
         batch.complete = False
-    batch.bytes_read = stream.bytes_read
+    batch.bytes_read = stream.stored(at)
     yield batch
 
 

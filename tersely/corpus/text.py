@@ -23,11 +23,11 @@ def text_batches(stream: ByteStream) -> Iterator[Batch]:
         total += len(block)
         if total > MAX_RECORD_BYTES:
             reason = f"the file has more than {MAX_RECORD_BYTES} bytes: split it, or write it as JSON lines"
-            yield Batch(rejected=[Rejected(1, 0, reason)], bytes_read=stream.bytes_read)
+            yield Batch(rejected=[Rejected(1, 0, reason)], bytes_read=stream.stored(total))
             return
         blocks.append(block)
     content = b"".join(blocks).removeprefix(_BOM)
-    batch = Batch(bytes_read=stream.bytes_read)
+    batch = Batch(bytes_read=stream.stored(total))
     if stream.fault:
         batch.rejected.append(Rejected.of(content, 1, 0, stream.fault))
         batch.complete = False

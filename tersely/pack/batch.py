@@ -161,7 +161,9 @@ _ATTENTION_KINDS = {"full_attention", "sliding_attention", "chunked_attention"}
 
 def _check_model(model: PreTrainedModel) -> None:
     """Refuses models whose attention is not known to be causal; warns of layers that no mask can keep apart."""
-    if model.config.is_encoder_decoder or not any(getattr(module, "is_causal", False) for module in model.modules()):
+    if model.config.is_encoder_decoder or not any(
+        getattr(module, "is_causal", False) for module in model.modules()
+    ):
         raise PackError(
             f"{type(model).__name__} has no attention that is known to be causal: it attends both ways, has an "
             "encoder, or carries state from token to token; PackedCollator packs for causal decoders"

@@ -205,6 +205,8 @@ class Manifest:
                 raise ShardError(f"{path} gives {shard.name} a negative count")
 
 
-def _entry(kind: type[_Entry], content: dict[str, Any]) -> _Entry:
+def _entry(kind: type[_Entry], content: Any) -> _Entry:
+    if not isinstance(content, dict):
+        raise TypeError(f"{kind.__name__} is {type(content).__name__}, not an object")
     names = {item.name for item in fields(kind)}  # pyright: ignore[reportArgumentType]
     return kind(**{name: value for name, value in content.items() if name in names})

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from small import tiny_llama
 from hypothesis import given
 from hypothesis import strategies as st
+from small import tiny_llama
 
 from tersely.errors import PackError
 from tersely.pack import PackedCollator
@@ -57,7 +57,9 @@ def test_padding_changes_no_document():
     model = tiny_llama().eval()
     plain, padded = PackedCollator(model), PackedCollator(model, pad_to_multiple_of=64, pad_id=9)
     with torch.no_grad():
-        before, after = (model(**collate(rows_of([[7, 20, 1]])), use_cache=True) for collate in (plain, padded))
+        before, after = (
+            model(**collate(rows_of([[7, 20, 1]])), use_cache=True) for collate in (plain, padded)
+        )
     assert torch.allclose(before.logits, after.logits[:, :28], atol=1e-6)
     assert torch.allclose(before.loss, after.loss, atol=1e-6)
 
@@ -108,7 +110,9 @@ def test_the_mask_is_the_one_the_attention_needs():
 def test_models_that_attend_both_ways_are_refused_by_name():
     from transformers import BertConfig, BertForMaskedLM, T5Config, T5ForConditionalGeneration
 
-    small = dict(vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    small = dict(
+        vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
     with pytest.raises(PackError, match="BertForMaskedLM"):
         PackedCollator(BertForMaskedLM(BertConfig(**small)))
     with pytest.raises(PackError, match="T5ForConditionalGeneration"):

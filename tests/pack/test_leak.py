@@ -83,14 +83,18 @@ def test_an_all_ones_mask_leaks(attention):
 
 
 def test_a_batch_without_boundaries_leaks():
-    report = check_isolation(tiny_llama(), lambda rows: {"input_ids": rows[0]["input_ids"][None]}, use_cache=[False])
+    report = check_isolation(
+        tiny_llama(), lambda rows: {"input_ids": rows[0]["input_ids"][None]}, use_cache=[False]
+    )
     assert report.leaks
 
 
 def test_state_that_runs_through_a_row_is_found_and_warned_of():
     from transformers import JambaConfig, JambaForCausalLM
 
-    shape = dict(num_key_value_heads=2, attn_layer_offset=1, attn_layer_period=2, num_experts=1, num_experts_per_tok=1)
+    shape = dict(
+        num_key_value_heads=2, attn_layer_offset=1, attn_layer_period=2, num_experts=1, num_experts_per_tok=1
+    )
     config = JambaConfig(**SIZES, **shape, use_mamba_kernels=False, mamba_d_state=4, mamba_dt_rank=4)
     model = JambaForCausalLM._from_config(config, attn_implementation="sdpa")
     with pytest.warns(UserWarning, match=r"linear_attention layers.*check_isolation"):

@@ -49,7 +49,9 @@ def test_every_token_is_in_one_bin_or_accounted_for(strategy, overflow, lengths,
     assert sorted(made.bins.values.tolist()) == list(range(len(made.pieces.document)))
     if overflow == "split" or strategy == "concat":
         assert np.array_equal(kept, np.sort(ids.values))
-        assert waste.split_documents == len({d for d in made.pieces.document if (made.pieces.document == d).sum() > 1})
+        assert waste.split_documents == len(
+            {d for d in made.pieces.document if (made.pieces.document == d).sum() > 1}
+        )
     if overflow == "truncate" and strategy != "concat":
         expected = [token for row in ids.to_list() for token in row[:capacity]]
         assert sorted(expected) == kept.tolist()
@@ -65,7 +67,9 @@ def test_bulk_best_fit_needs_as_many_bins_as_the_plain_one(lengths, capacity):
     plain = reference.best_fit_decreasing(kept, capacity)
     assert len(made.bins) == len(plain)
     spaces = sorted(capacity - sum(kept[piece] for piece in bin_) for bin_ in plain)
-    assert sorted((capacity - made.seq_lengths.take([i]).values.sum()) for i in range(len(made.bins))) == spaces
+    assert (
+        sorted((capacity - made.seq_lengths.take([i]).values.sum()) for i in range(len(made.bins))) == spaces
+    )
 
 
 @pytest.mark.parametrize("capacity", [1, 63, 64, 65, 127, 4095, 4096, 4097, 262_144, 300_000])
@@ -83,7 +87,9 @@ def test_bulk_best_fit_at_the_edges_of_its_bitmap(capacity):
 def test_bulk_best_fit_on_a_large_corpus():
     for capacity in (2048, 32_768):
         lengths = lognormal(50_000, capacity)
-        assert len(plan(lengths, capacity).bins) == len(reference.best_fit_decreasing(lengths.tolist(), capacity))
+        assert len(plan(lengths, capacity).bins) == len(
+            reference.best_fit_decreasing(lengths.tolist(), capacity)
+        )
 
 
 @given(lengths=st.lists(st.integers(1, 40), max_size=40), capacity=st.integers(40, 60))

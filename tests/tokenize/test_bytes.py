@@ -11,7 +11,12 @@ from tersely.errors import TokenizeError, UsageError
 from tersely.tokenize import ByteTokenizer, Tokenizer, id_dtype
 
 PRESETS = sorted(ByteTokenizer.PRESETS)
-SPECIALS = [dict(bos=False, eos=False), dict(bos=False, eos=True), dict(bos=True, eos=True), dict(bos=True, eos=False)]
+SPECIALS = [
+    dict(bos=False, eos=False),
+    dict(bos=False, eos=True),
+    dict(bos=True, eos=True),
+    dict(bos=True, eos=False),
+]
 
 
 def with_specials():
@@ -182,7 +187,14 @@ def test_fingerprints_tell_tokenizers_apart():
 
 @pytest.mark.parametrize(
     ("vocab_size", "dtype"),
-    [(1, "uint8"), (256, "uint8"), (257, "uint16"), (65_536, "uint16"), (65_537, "uint32"), (2**32, "uint32")],
+    [
+        (1, "uint8"),
+        (256, "uint8"),
+        (257, "uint16"),
+        (65_536, "uint16"),
+        (65_537, "uint32"),
+        (2**32, "uint32"),
+    ],
 )
 def test_the_smallest_dtype_that_holds_the_vocabulary(vocab_size, dtype):
     assert id_dtype(vocab_size) == np.dtype(dtype)

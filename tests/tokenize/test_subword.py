@@ -52,7 +52,9 @@ def test_special_spellings_in_documents_stay_text(bpe_json):
     ids = tok.encode(["a<|endoftext|>b"], eos=True).to_list()[0]
     assert ids.count(tok.eos_id) == 1
     assert ids[-1] == tok.eos_id
-    assert tokenizers.Tokenizer.from_str(bpe_json).encode("a<|endoftext|>b").ids.count(tok.eos_id) == 1  # the peer's
+    assert (
+        tokenizers.Tokenizer.from_str(bpe_json).encode("a<|endoftext|>b").ids.count(tok.eos_id) == 1
+    )  # the peer's
 
 
 def test_post_processors_add_nothing_by_themselves(bpe_json):

@@ -1,0 +1,227 @@
+"""The command line as a user meets it: output, exit codes, one-sentence errors."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+
+import datasets
+import pytest
+from small import TEXTS
+
+COMMAND = [sys.executable, "-c", "from tersely.cli.main import main; main()"]
+
+
+def tersely(*arguments, stdin=None, **more):
+    """Runs the command; its exit code, standard output and standard error."""
+    done = subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        **more,
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def docs(write_jsonl):
+    return write_jsonl([{"text": text} for text in TEXTS])
+
+
+def test_prepare_ends_with_a_table(docs, tmp_path):
+    code, out, err = tersely("prepare", docs, "--pack", 256, "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
+    named = dict(line.strip().split("  ", 1) for line in out.splitlines()[1:])
+    for name in ("bytes", "bytes per token", "rows", "packing efficiency", "truncated tokens", "MB/s"):
+        assert name in named, out
+    assert named["documents"].strip() == str(len(TEXTS))
+    assert named["quarantined records"].strip() == "0"
+    assert len(datasets.load_from_disk(str(tmp_path / "out"))) == int(named["rows"])
+
+
+def test_prepare_prints_json(docs, tmp_path, bpe_json):
+    (tmp_path / "tokenizer.json").write_text(bpe_json)
+    code, out, _ = tersely(
+        "prepare", docs, "--tokenizer", tmp_path / "tokenizer.json", "--out", tmp_path / "out", "--json"
+    )
+    result = json.loads(out)
+    assert code == 0
+    assert result["totals"]["documents"] == len(TEXTS)
+    assert result["totals"]["bytes"] == sum(len(text.encode()) for text in TEXTS)
+    assert result["tokenizer"]["eos"] is True
+    assert result["megabytes_per_second"] > 0
+
+
+def test_prepare_reads_standard_input(tmp_path):
+    stdin = "".join(json.dumps({"body": text}) + "\n" for text in TEXTS)
+    code, out, _ = tersely(
+        "prepare", "-", "--text-field", "body", "--out", tmp_path / "out", "--json", stdin=stdin
+    )
+    assert code == 0
+    assert json.loads(out)["totals"]["documents"] == len(TEXTS)
+
+
+def test_too_many_bad_records_exit_with_3_and_the_job_is_done(write_jsonl, tmp_path):
+    path = write_jsonl([{"text": "good"}] * 99 + [{"text": None}])
+    code, _, err = tersely("prepare", path, "--out", tmp_path / "out")
+    assert code == 3
+    assert "1 records were quarantined" in err
+    assert "quarantine.jsonl" in err
+    assert tersely("verify", tmp_path / "out")[0] == 0
+    assert tersely("prepare", path, "--out", tmp_path / "lenient", "--max-bad", 0.01)[0] == 0
+
+
+def test_an_input_that_broke_off_exits_with_3(tmp_path):
+    import gzip
+
+    whole = gzip.compress(b'{"text": "a"}\n' * 100_000)
+    (tmp_path / "cut.jsonl.gz").write_bytes(whole[:-50])
+    code, _, err = tersely("prepare", tmp_path / "cut.jsonl.gz", "--out", tmp_path / "out", "--max-bad", 1)
+    assert code == 3
+    assert "broke off" in err
+
+
+def test_a_dry_run_estimates_and_writes_nothing(docs, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    code, out, _ = tersely("prepare", docs, "--dry-run")
+    assert code == 0
+    for name in ("tokens", "size on disk", "seconds", "dtype", "bad records"):
+        assert name in out
+    code, out, _ = tersely("prepare", docs, "--dry-run", "--out", tmp_path / "out", "--json")
+    assert json.loads(out)["documents"] == len(TEXTS)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["prepare", "missing.jsonl", "--out", "o"], 1, "missing.jsonl does not exist"),
+        (["prepare", "--out", "o"], 2, "no input"),
+        (["prepare", "docs.jsonl"], 2, "--out is missing"),
+        (["prepare", "docs.jsonl", "--sample", "--out", "o"], 2, "exclude each other"),
+        (["prepare", "docs.jsonl", "--out", "o", "--tokenizer", "gpt9"], 1, "no tokenizer 'gpt9'"),
+        (["prepare", "docs.jsonl", "--out", "o", "--bos"], 2, "no bos id"),
+        (["prepare", "docs.jsonl", "--out", "o", "--pack", "-1"], 2, "--pack"),
+        (["prepare", "docs.jsonl", "--out", "o", "--pack", "999999999999"], 2, "capacity"),
+        (["prepare", "docs.jsonl", "--out", "docs.jsonl"], 1, "not empty"),
+        (["prepare", "docs.jsonl", "--out", "/proc/none/o"], 1, "cannot be made"),
+        (["inspect", "missing"], 4, "no such folder"),
+        (["nothing"], 2, "nothing"),
+    ],
+)
+def test_errors_are_one_sentence_with_the_way_out(docs, arguments, code, words):
+    got, out, err = tersely(*arguments, cwd=docs.parent)
+    assert got == code
+    assert out == ""
+    assert words in err
+    assert len([line for line in err.splitlines() if line.startswith("Error")]) == 1
+
+
+def test_inspect_shows_what_is_there(corpus):
+    code, out, _ = tersely("inspect", corpus)
+    assert code == 0
+    for words in ("documents", "120", "best-fit, split", "docs.jsonl: 120 documents", "tokens  #"):
+        assert words in out
+    code, out, _ = tersely("inspect", corpus, "--json")
+    result = json.loads(out)
+    assert sum(number for _, _, number in result["document_tokens"]["histogram"]) == 120
+
+
+def test_verify_finds_a_flipped_bit_and_a_wrong_tokenizer(corpus):
+    assert tersely("verify", corpus)[0] == 0
+    config = corpus / "tokenizer/tersely_tokenizer.json"
+    config.write_text(config.read_text().replace("byt5", "blt"))
+    code, out, _ = tersely("verify", corpus)
+    assert code == 4
+    assert "is not the tokenizer of the manifest" in out
+    path = corpus / "data-00000.arrow"
+    raw = path.read_bytes()
+    path.write_bytes(raw[:-100] + bytes([raw[-100] ^ 1]) + raw[-99:])
+    code, out, _ = tersely("verify", corpus, "--json")
+    assert code == 4
+    assert len(json.loads(out)["faults"]) == 2
+
+
+def test_doctor_says_what_works():
+    code, out, _ = tersely("doctor", "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert report["ok"] is True
+    assert report["packages"]["torch"]
+    named = {check["name"]: check for check in report["checks"]}
+    assert named["sdpa attention"]["detail"] == "keeps documents apart"
+    assert "million documents a second" in named["planner"]["detail"]
+
+
+def test_help_and_version():
+    code, out, _ = tersely("--help")
+    assert code == 0
+    for name in ("prepare", "inspect", "verify", "doctor"):
+        assert name in out
+        assert tersely(name, "--help")[0] == 0
+    assert tersely("--version")[1].startswith("tersely, version ")
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_stop_cleanly(tmp_path, sent, code):
+    process = subprocess.Popen(
+        [*COMMAND, "prepare", "-", "--out", str(tmp_path / "out")],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("out/.tmp-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.2)
+    process.send_signal(sent)
+    process.stdin.close()
+    process.stdin = None
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Stopped by" in err
+    assert "Traceback" not in err
+    assert not list(tmp_path.glob("out/.tmp-*"))
+    assert not (tmp_path / "out/manifest.json").exists()
+
+
+def test_a_terminal_sees_progress_and_a_pipe_does_not(docs, tmp_path):
+    leader, follower = pty.openpty()
+    done = subprocess.run(
+        [*COMMAND, "prepare", str(docs), "--out", str(tmp_path / "out")],
+        stdout=subprocess.PIPE,
+        stderr=follower,
+        check=True,
+        env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "100"},
+    )
+    os.close(follower)
+    shown = os.read(leader, 100_000).decode()
+    os.close(leader)
+    assert "preparing" in shown
+    assert b"preparing" not in done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_traceback(corpus):
+    process = subprocess.Popen(
+        [*COMMAND, "inspect", str(corpus)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert b"Traceback" not in process.stderr.read()
+    process.wait()
+    process.stderr.close()
+
+
+def test_preparing_bytes_loads_neither_torch_nor_transformers(docs, tmp_path):
+    code = "import sys; from tersely.cli.main import cli; "
+    code += f"cli.main(['prepare', {str(docs)!r}, '--out', {str(tmp_path / 'o')!r}], standalone_mode=False); "
+    code += "sys.exit(str({'torch', 'transformers', 'datasets'} & set(sys.modules)) if 'torch' in sys.modules else 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
