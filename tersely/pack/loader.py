@@ -110,9 +110,9 @@ class PackedDataset(IterableDataset[dict[str, np.ndarray]]):
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         info = get_worker_info()
-        return self._share(info.id, info.num_workers) if info else self._share(0, 1)
+        return self.share(info.id, info.num_workers) if info else self.share(0, 1)
 
-    def _share(self, worker: int, workers: int) -> Iterator[dict[str, np.ndarray]]:
+    def share(self, worker: int, workers: int) -> Iterator[dict[str, np.ndarray]]:
         """Every ``workers``-th row of this rank, from where the state stands."""
         done = 0
         if self._worker is not None:
@@ -207,7 +207,7 @@ class PackedDataset(IterableDataset[dict[str, np.ndarray]]):
 
 def _numbers(packed: PackedDataset) -> Iterator[dict[str, list[int]]]:
     """All rows of the rank, as ``datasets`` wants them; it decides itself which worker calls this."""
-    for row in packed._share(0, 1):
+    for row in packed.share(0, 1):
         yield {name: values.tolist() for name, values in row.items()}
 
 

@@ -183,7 +183,8 @@ def test_wrong_content_under_right_checksums_is_found(corpus):
     assert "where 0 comes next" in faults(corpus)[0]
     documents = shard.document_ids.values.copy()
     documents[documents == 7] = 8
-    reseal(corpus, document_ids=Ragged(documents, shard.document_ids.offsets))
+    wrong = Ragged(documents, shard.document_ids.offsets)
+    reseal(corpus, document_ids=wrong, document_starts=shard.document_starts)
     assert "document 8 has a piece at token 0" in faults(corpus)[0]
     reseal(corpus, document_ids=shard.document_ids)
     assert faults(corpus) == []
