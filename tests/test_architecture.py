@@ -71,7 +71,7 @@ def test_the_door_is_light(code):
     )
     check += "sys.exit(f'loaded {heavy}' if heavy else 0)"
     done = subprocess.run(
-        [sys.executable, "-c", f"{code}; {check}"], capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-c", f"{code}; {check}"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
 

@@ -93,7 +93,7 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> int:
-    r"""Tokenize INPUTS, pack their documents into rows and write Arrow shards to --out.
+    """Tokenize INPUTS, pack their documents into rows and write Arrow shards to --out.
 
     INPUTS are files (.jsonl, .txt, .parquet; the first two also .gz, .zst or .bz2), folders of such files, or - for
     JSON lines on standard input. The folder opens with datasets.load_from_disk and tersely.pack.PackedDataset. A
@@ -104,7 +104,7 @@ def command(
       tersely prepare --sample --out prepared/
       tersely prepare corpus/ --tokenizer gpt2/tokenizer.json --pack 4096 --out out/
       zcat big.jsonl.gz | tersely prepare - --out out/
-    """
+    """  # noqa: D301 -- click wants the character, not the two signs
     from tersely.corpus import SampleSource, find_sources
 
     if out is None and not dry_run:

@@ -12,7 +12,7 @@ import datasets
 import pytest
 from small import TEXTS
 
-COMMAND = [sys.executable, "-c", "from tersely.cli.main import main; main()"]
+COMMAND = [sys.executable, "-P", "-c", "from tersely.cli.main import main; main()"]
 
 
 def tersely(*arguments, stdin=None, **more):
@@ -223,5 +223,5 @@ def test_preparing_bytes_loads_neither_torch_nor_transformers(docs, tmp_path):
     code = "import sys; from tersely.cli.main import cli; "
     code += f"cli.main(['prepare', {str(docs)!r}, '--out', {str(tmp_path / 'o')!r}], standalone_mode=False); "
     code += "sys.exit(str({'torch', 'transformers', 'datasets'} & set(sys.modules)) if 'torch' in sys.modules else 0)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
