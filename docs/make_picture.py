@@ -44,6 +44,7 @@ def draw(axes, rows, width, lengths, colours, title):
 
 
 def main():
+    """Draws the picture."""
     lengths = documents()
     colours = mpl.colormaps["tab20"](np.arange(DOCUMENTS) % 20)
     made = plan(lengths, CAPACITY)

@@ -42,7 +42,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "prepared"
         manifest = prepare([SampleSource()], folder, "bytes", capacity=512)
-        print(f"{manifest.documents} documents in {manifest.rows} rows, {100 * manifest.efficiency:.2f} % used")
+        print(
+            f"{manifest.documents} documents in {manifest.rows} rows, {100 * manifest.efficiency:.2f} % used"
+        )
 
         model, optimizer, loader = make(folder)
         print(check_isolation(model))

@@ -54,6 +54,10 @@ def test_every_version_that_is_tested_is_pinned(root):
 
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     needed = project["dependencies"] + project["optional-dependencies"]["test"]
-    pinned = {line.split("==")[0].lower() for line in (root / "constraints.txt").read_text().splitlines() if "==" in line}
+    pinned = {
+        line.split("==")[0].lower()
+        for line in (root / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
     for requirement in needed:
         assert re.match(r"[\w-]+", requirement).group().lower() in pinned, requirement

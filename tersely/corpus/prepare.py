@@ -124,7 +124,8 @@ def prepare(
 
 def _claim(out: Path) -> Path:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        held = "a finished corpus" if (out / "manifest.json").exists() else "other files"
+        finished, ours = (out / "manifest.json").exists(), (out / "tokenizer").exists()
+        held = "a finished corpus" if finished else "an unfinished run" if ours else "other files"
         raise CorpusError(f"{out} is not empty (it holds {held}): choose another --out, or remove it first")
     try:
         out.mkdir(parents=True, exist_ok=True)

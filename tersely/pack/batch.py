@@ -52,12 +52,13 @@ class PackedBatch(dict[str, Any]):
 
     def to(self, device: Any) -> PackedBatch:
         """The batch with its tensors (and masks) on ``device``."""
-        return PackedBatch({key: _moved(value, device) for key, value in self.items()})
+        return PackedBatch({key: to_device(value, device) for key, value in self.items()})
 
 
-def _moved(value: Any, device: Any) -> Any:
+def to_device(value: Any, device: Any) -> Any:
+    """``value`` on ``device``, if it can be there; mappings with all that is in them."""
     if isinstance(value, Mapping):
-        return {key: _moved(inner, device) for key, inner in value.items()}
+        return {key: to_device(inner, device) for key, inner in value.items()}
     return value.to(device) if hasattr(value, "to") else value
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tersely.errors import PackError
-from tersely.pack.batch import PackedCollator
+from tersely.pack.batch import PackedCollator, to_device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -133,7 +133,7 @@ def _logits(
 ) -> list[torch.Tensor]:
     lengths = [len(document) for document in documents]
     batch = dict(collate([{"input_ids": torch.cat(documents), "seq_lengths": lengths}]))
-    batch = {key: value.to(model.device) if hasattr(value, "to") else value for key, value in batch.items()}
+    batch = to_device(batch, model.device)
     batch.pop("labels", None)
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(seed)
