@@ -14,8 +14,6 @@ Legend: ``T`` packed tokens, ``N`` segments.
 
 from __future__ import annotations
 
-import inspect
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +21,11 @@ import numpy as np
 import torch
 
 from tersely.errors import PackError
+from tersely.pack.isolate import Isolator
 from tersely.ragged import Ragged
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
 NO_LABEL = -100
 """The label that losses of torch and transformers leave out."""
@@ -68,9 +67,10 @@ class PackedCollator:
     Args:
         model: the model the batch is for. Its attention then gets what it needs to keep documents apart, because
             transformers sees the boundaries by itself only where no cache and no mask is in use, and leaks in
-            silence elsewhere: a 4-D mask for ``eager`` and ``sdpa``, a ``BlockMask`` for ``flex_attention``, sliding
-            windows included; nothing for flash attention, which reads ``cu_seq_lens_*``. Without a model no mask
-            is made: right for flash attention only. Keys that the model's ``forward`` does not take are left out.
+            silence elsewhere: a 4-D mask for ``eager`` and ``sdpa``, a ``BlockMask`` for ``flex_attention`` (made on
+            the model's device, so not in worker processes), sliding windows included; nothing for flash attention,
+            which reads ``cu_seq_lens_*``. Without a model no mask is made: right for flash attention only. Keys
+            that the model's ``forward`` does not take are left out.
         pad_to_multiple_of: make ``T`` a multiple of it. The padding is one more segment, without labels, so it
             belongs to no document and is none.
         pad_id: the id it is filled with.
@@ -83,11 +83,7 @@ class PackedCollator:
     def __init__(
         self, model: PreTrainedModel | None = None, pad_to_multiple_of: int | None = None, pad_id: int = 0
     ) -> None:
-        if model is not None:
-            _check_model(model)
-        self._config = model.config.get_text_config() if model is not None else None
-        self._dtype = model.dtype if model is not None else None
-        self._accepted = _accepted_keys(model)
+        self._isolator = Isolator(model) if model is not None else None
         self._multiple = pad_to_multiple_of or 1
         self._pad_id = pad_id
 
@@ -133,61 +129,16 @@ class PackedCollator:
             max_length_q=longest,
             max_length_k=longest,
         )
-        if self._config is not None:
-            mask = _isolating_mask(self._config, self._dtype, batch["position_ids"])
-            if mask is not None:
-                batch["attention_mask"] = mask
-        if self._accepted is not None:
-            return PackedBatch({key: value for key, value in batch.items() if key in self._accepted})
-        return batch
+        if self._isolator is None:
+            return batch
+        if (mask := self._isolator.mask(batch["position_ids"])) is not None:
+            batch["attention_mask"] = mask
+        accepted = self._isolator.accepted
+        return PackedBatch(
+            {key: value for key, value in batch.items() if accepted is None or key in accepted}
+        )
 
 
 def _vector(values: Any) -> np.ndarray:
     array = values.cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
     return array.astype(np.int64)
-
-
-def _accepted_keys(model: PreTrainedModel | None) -> set[str] | None:
-    """The keyword arguments of the model's forward, or None if it takes any."""
-    if model is None:
-        return None
-    parameters = inspect.signature(model.forward).parameters.values()
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
-        return None
-    return {parameter.name for parameter in parameters}
-
-
-_ATTENTION_KINDS = {"full_attention", "sliding_attention", "chunked_attention"}
-
-
-def _check_model(model: PreTrainedModel) -> None:
-    """Refuses models whose attention is not known to be causal; warns of layers that no mask can keep apart."""
-    if model.config.is_encoder_decoder or not any(
-        getattr(module, "is_causal", False) for module in model.modules()
-    ):
-        raise PackError(
-            f"{type(model).__name__} has no attention that is known to be causal: it attends both ways, has an "
-            "encoder, or carries state from token to token; PackedCollator packs for causal decoders"
-        )
-    others = set(getattr(model.config.get_text_config(), "layer_types", None) or ()) - _ATTENTION_KINDS
-    if others:
-        warnings.warn(
-            f"{type(model).__name__} has {', '.join(sorted(others))} layers, which may carry state from one document "
-            "to the next: run tersely.pack.check_isolation(model) before you train on packed rows",
-            stacklevel=3,
-        )
-
-
-def _isolating_mask(config: PreTrainedConfig, dtype: torch.dtype | None, position_ids: torch.Tensor) -> Any:
-    """The mask (or the mask of each kind of layer) that lets no document see another, or None if none is needed.
-
-    transformers builds it from position ids that restart, for the attention and the kinds of layers that the
-    configuration names. Given whole, it is also used where a cache would make the model forget the boundaries.
-    """
-    attention = getattr(config, "_attn_implementation", None)
-    if attention not in (None, "eager", "sdpa", "flex_attention"):
-        return None
-    from transformers.masking_utils import create_masks_for_generate
-
-    shape_of_input = torch.empty((*position_ids.shape, 1), dtype=dtype)
-    return create_masks_for_generate(config, shape_of_input, None, None, position_ids=position_ids)

@@ -6,9 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from small import tiny_llama
+from torch.utils.data import DataLoader
 
 from tersely.errors import PackError
-from tersely.pack import PackedCollator
+from tersely.pack import PackedCollator, PackedDataset
 
 ROWS = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=5), min_size=1, max_size=4)
 
@@ -118,3 +119,15 @@ def test_models_that_attend_both_ways_are_refused_by_name():
     with pytest.raises(PackError, match="T5ForConditionalGeneration"):
         config = T5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
         PackedCollator(T5ForConditionalGeneration(config))
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_the_collator_works_in_worker_processes_where_its_mask_can(corpus, context):
+    sdpa, flex = PackedCollator(tiny_llama("sdpa")), PackedCollator(tiny_llama("flex_attention"))
+    dataset = PackedDataset(corpus)
+    loader = DataLoader(dataset, 2, num_workers=1, collate_fn=sdpa, multiprocessing_context=context)
+    batch = next(iter(loader))
+    assert batch["attention_mask"].shape[-1] == batch["input_ids"].shape[-1]
+    loader = DataLoader(dataset, 2, num_workers=1, collate_fn=flex, multiprocessing_context=context)
+    with pytest.raises(PackError, match="num_workers=0"):
+        next(iter(loader))

@@ -1,6 +1,5 @@
 """Training on packed rows gives the losses of the same documents one by one: torch, HF Trainer, TRL."""
 
-import datasets
 import pytest
 import torch
 from small import tiny_bpe, tiny_llama
@@ -131,6 +130,7 @@ def test_under_trl_with_our_dataset_and_collator(corpus, tmp_path, processing_cl
 
 def test_under_trl_padding_free_with_the_folder_itself(corpus, tmp_path, processing_class):
     """TRL's own collator reads ``seq_lengths`` from the folder; our rows are packed already."""
+    import datasets
     from trl import SFTConfig, SFTTrainer
 
     folder = datasets.load_from_disk(str(corpus))
