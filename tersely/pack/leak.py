@@ -20,7 +20,7 @@ from tersely.pack.batch import PackedCollator, to_device
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_LENGTHS = (7, 23, 1, 11, 40)
+_LENGTHS = (7, 60, 1, 20, 40)
 _NOISE = 64
 """A change counts as a leak above this many units of the dtype's precision, relative to the largest logit."""
 
