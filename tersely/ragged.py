@@ -11,7 +11,6 @@ Legend: ``n`` rows, ``total`` values, ``item`` the shape of one value.
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 
 from tersely.errors import RaggedError
+from tersely.gather import gather_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -386,43 +386,3 @@ def _cumulative(lengths: Any) -> Any:
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets
-
-
-def gather_rows(
-    values: np.ndarray[Any, Any], starts: np.ndarray[Any, Any], offsets: np.ndarray[Any, Any]
-) -> np.ndarray[Any, Any]:
-    """Copies ranges of ``values`` one after another: range ``i`` starts at ``starts[i]`` and lands at ``offsets[i]``.
-
-    Args:
-        values: shape ``(total, *item)``.
-        starts: shape ``(n,)``, int64; the ranges must lie inside ``values``.
-        offsets: shape ``(n + 1,)``, int64, non-decreasing from 0.
-
-    Returns:
-        Shape ``(offsets[-1], *item)``. Copied as bytes, whatever the item is.
-    """
-    values = np.ascontiguousarray(values)
-    out = np.empty((int(offsets[-1]), *values.shape[1:]), values.dtype)
-    width = values.dtype.itemsize * int(np.prod(values.shape[1:], dtype=np.int64))
-    if out.size:
-        source = values.reshape(-1).view(np.uint8)
-        _byte_copier()(source, starts * width, out.reshape(-1).view(np.uint8), offsets * width)
-    return out
-
-
-@functools.cache
-def _byte_copier() -> Any:
-    import numba
-
-    return numba.njit(cache=True, nogil=True)(_copy_bytes)
-
-
-def _copy_bytes(source: Any, starts: Any, out: Any, offsets: Any) -> None:
-    for row in range(len(starts)):
-        length = offsets[row + 1] - offsets[row]
-        taken = source[starts[row] : starts[row] + length]
-        place = out[offsets[row] : offsets[row + 1]]
-        for i in range(
-            length
-        ):  # over views from 0, this becomes wide moves, and compiles far quicker than a slice
-            place[i] = taken[i]

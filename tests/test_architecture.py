@@ -10,6 +10,7 @@ FLOORS = {
     "errors": 0,
     "ragged": 0,
     "_arrow": 0,
+    "gather": 0,
     "tokenize": 1,
     "kernels": 1,
     "shards": 1,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tersely import Ragged
 from tersely.errors import RaggedError
-from tersely.ragged import gather_rows
+from tersely.gather import gather_rows
 
 ROWS = st.lists(st.lists(st.integers(0, 60_000), max_size=9), max_size=12)
 NESTED = st.lists(ROWS, max_size=6)

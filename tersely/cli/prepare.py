@@ -130,12 +130,12 @@ def _run(
     sources: list[Source], out: Path, spec: str, options: dict[str, Any], max_bad: float, as_json: bool
 ) -> int:
     from tersely.corpus import prepare
-    from tersely.corpus.prepare import rate
 
     started = time.perf_counter()
     with _shown_progress() as on_progress:
         manifest = prepare(sources, out, spec, **options, on_progress=on_progress)
-    speed = rate(manifest, started)
+    seconds = time.perf_counter() - started
+    speed = {"seconds": round(seconds, 3), "megabytes_per_second": round(manifest.bytes / 1e6 / seconds, 2)}
     broken = [source.name for source in manifest.sources if not source.complete]
     if as_json:
         print_json({"out": str(out), "broken_off": broken} | speed | manifest.to_dict())

@@ -32,7 +32,7 @@ def jsonl_batches(stream: ByteStream, text_field: str) -> Iterator[Batch]:
             line = line[len(_BOM) :]
         if whole_length > len(line) + len(_BOM):
             reason = f"the line has {whole_length} bytes, above the limit of {MAX_RECORD_BYTES}"
-            batch.rejected.append(Rejected.of(line[:4096], number, at, reason))
+            batch.rejected.append(Rejected(number, at, reason, excerpt=line[:80].decode("utf-8", "replace")))
         elif line and not line.isspace():
             try:
                 text, repaired = _text(line, text_field)

@@ -9,11 +9,10 @@ Documents are packed within a shard, so memory is bounded by the shard and not b
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -87,6 +86,7 @@ def prepare(
     eos = eos and tok.eos_id is not None
     if capacity < 0 or shard_tokens < 1:
         raise UsageError(f"capacity {capacity} and shard_tokens {shard_tokens} must not be negative")
+    plan([], capacity or 1, strategy, overflow, seed)  # refuses what it cannot do before anything is written
     packing = Packing(
         capacity=capacity, strategy=choose(Strategy, strategy), overflow=choose(Overflow, overflow), seed=seed
     )
@@ -246,9 +246,3 @@ class _Rows:
         starts = Ragged(made.pieces.start[made.bins.values], made.bins.offsets)
         documents = Ragged(made.documents.values + first, made.bins.offsets)
         self.writer.write(made.gather(ids), made.seq_lengths, documents, starts)
-
-
-def rate(manifest: Manifest, started: float) -> dict[str, Any]:
-    """Seconds since ``started`` (of ``time.perf_counter``) and megabytes of documents a second."""
-    seconds = time.perf_counter() - started
-    return {"seconds": round(seconds, 3), "megabytes_per_second": round(manifest.bytes / 1e6 / seconds, 2)}

@@ -70,6 +70,8 @@ class PackedDataset(IterableDataset[dict[str, np.ndarray]]):
     ) -> None:
         if not 0 <= rank < world_size:
             raise UsageError(f"rank {rank} is not one of {world_size} ranks")
+        if seed < 0:
+            raise UsageError(f"seed {seed} is negative")
         self.folder = ShardFolder(path)
         stored = self.folder.manifest.tokenizer
         if tokenizer is not None and tokenizer.fingerprint != stored.fingerprint:

@@ -138,7 +138,7 @@ def _swap_round(
 
     ``by_length[starts[L]:starts[L + 1]]`` are the pieces of length ``L``.
     """
-    np.random.seed(seed)
+    np.random.seed(seed % 2**32)
     mean = len(members) // (len(offsets) - 1)
     done = np.zeros(len(offsets) - 1, np.bool_)
     swaps = 0

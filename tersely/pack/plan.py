@@ -21,11 +21,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tersely.errors import PackError, UsageError, choose
+from tersely.gather import gather_rows
 from tersely.pack.bestfit import best_fit_decreasing
 from tersely.pack.inorder import first_fit_decreasing, next_fit
 from tersely.pack.mixed import mix
 from tersely.pack.pieces import Cut, Overflow, Pieces, chop, cut_lengths, cut_pieces
-from tersely.ragged import Ragged, gather_rows
+from tersely.ragged import Ragged
 
 PLAN_VERSION = 1
 _LARGEST_CAPACITY = 2**28
@@ -214,14 +215,16 @@ def plan(
         capacity: tokens that a bin holds, 1 to 2**28.
         strategy: see ``Strategy``.
         overflow: what happens to a document longer than a bin, see ``Overflow`` (``concat`` always splits).
-        seed: for ``mix``, what its choices are drawn from.
+        seed: for ``mix``, what its choices are drawn from; 0 to 2**32 - 1.
 
     Raises:
-        UsageError: the capacity, strategy or overflow is none of the above, or a length is negative.
+        UsageError: the capacity, strategy, overflow or seed is none of the above, or a length is negative.
     """
     counts = _checked_lengths(lengths)
     if not 1 <= capacity <= _LARGEST_CAPACITY:
         raise UsageError(f"capacity {capacity} is outside 1..{_LARGEST_CAPACITY} tokens")
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"seed {seed} is outside 0..2**32 - 1")
     strategy, overflow = choose(Strategy, strategy), choose(Overflow, overflow)
     if strategy is Strategy.CONCAT:
         pieces, offsets = chop(counts, capacity)

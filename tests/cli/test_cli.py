@@ -122,6 +122,7 @@ def test_errors_are_one_sentence_with_the_way_out(docs, arguments, code, words):
     assert out == ""
     assert words in err
     assert len([line for line in err.splitlines() if line.startswith("Error")]) == 1
+    assert not (docs.parent / "o").exists()
 
 
 def test_inspect_shows_what_is_there(corpus):

@@ -163,6 +163,7 @@ def test_any_integer_lengths_are_taken(dtype):
         (([[1]], 8), "vector"),
         (([1], 8, "worst-fit"), "'best-fit'"),
         (([1], 8, "best-fit", "wrap"), "'truncate'"),
+        (([1], 8, "mix", "split", -1), "seed -1"),
     ],
 )
 def test_wrong_arguments_are_refused_with_what_is_allowed(arguments, words):
