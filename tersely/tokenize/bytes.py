@@ -117,14 +117,13 @@ class ByteTokenizer:
             TokenizeError: a special is asked for that the preset lacks, or a string has a lone surrogate.
         """
         lead, trail = self._specials(bos, eos)
-        rows = as_bytes(texts)
-        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        offsets = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum(lengths + (len(lead) + len(trail)), out=offsets[1:])
-        if not rows:
-            return Ragged(np.empty(0, self._dtype), offsets)
         # Joined with a gap where specials go, so that one vector pass does all rows; the specials are set after it.
-        joined = np.frombuffer(bytes(len(lead) + len(trail)).join(rows), np.uint8)
+        gap = len(lead) + len(trail)
+        joined, lengths = _joined(texts, gap)
+        offsets = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths + gap, out=offsets[1:])
+        if not len(lengths):
+            return Ragged(np.empty(0, self._dtype), offsets)
         if not self._layout.shift and not lead and not trail:
             return Ragged(joined, offsets)
         ids = np.empty(int(offsets[-1]), self._dtype)
@@ -180,14 +179,15 @@ class ByteTokenizer:
             raise TokenizeError(
                 f"ids from {values.min()} to {values.max()} are outside the {self.vocab_size} ids"
             )
-        is_byte = (values >= self._layout.shift) & (values < self._layout.shift + 256)
+        special = (values < self._layout.shift) | (values >= self._layout.shift + 256)
         if self.preset == "hnet":
             filled = rows.lengths > 0
             first, last = rows.offsets[:-1][filled], rows.offsets[1:][filled] - 1
-            is_byte[first[values[first] == self.bos_id]] &= not bos
-            is_byte[last[values[last] == self.eos_id]] &= not eos
-        kept = (values[is_byte] - self._layout.shift).astype(np.uint8).tobytes()
-        ends = np.concatenate([[0], np.cumsum(is_byte)])[rows.offsets].tolist()
+            special[first[values[first] == self.bos_id]] |= bos
+            special[last[values[last] == self.eos_id]] |= eos
+        places = np.flatnonzero(special)
+        kept = np.delete((values - self._layout.shift).astype(np.uint8), places).tobytes()
+        ends = (rows.offsets - np.searchsorted(places, rows.offsets)).tolist()
         return [kept[start:stop] for start, stop in zip(ends[:-1], ends[1:], strict=True)]
 
     def save(self, folder: str | Path) -> None:
@@ -208,6 +208,25 @@ class ByteTokenizer:
 
     def __repr__(self) -> str:
         return f"ByteTokenizer({self.preset!r})"
+
+
+def _joined(texts: Texts, gap: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The bytes of all documents with ``gap`` zeros between them, and how many bytes each has."""
+    rows: Any = texts
+    if _all_ascii(texts):
+        joined = ("\0" * gap).join(rows).encode()  # one encoding for all; a character is a byte
+    else:
+        rows = as_bytes(texts)
+        joined = bytes(gap).join(rows)
+    return np.frombuffer(joined, np.uint8), np.fromiter(map(len, rows), np.int64, len(rows))
+
+
+def _all_ascii(texts: Texts) -> bool:
+    """Whether these are strings of ASCII only; does not look into the strings, which know it."""
+    try:
+        return not isinstance(texts, str) and all(map(str.isascii, texts))  # pyright: ignore[reportArgumentType]
+    except TypeError:
+        return False
 
 
 def _character_of_byte(text: bytes) -> np.ndarray[Any, Any]:

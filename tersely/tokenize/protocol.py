@@ -115,7 +115,12 @@ def as_bytes(texts: Texts) -> list[bytes | memoryview]:
         if rows.values.dtype != np.uint8 or rows.values.ndim != 1:
             raise TokenizeError(f"a Ragged of documents holds bytes (uint8), not {rows.values.dtype}")
         return [memoryview(row) for row in rows]
-    return [_as_bytes(text, index) for index, text in enumerate(texts)]
+    try:
+        return [text if isinstance(text, bytes) else text.encode() for text in texts]
+    except (UnicodeEncodeError, AttributeError):
+        return [
+            _as_bytes(text, index) for index, text in enumerate(texts)
+        ]  # the same, and says which one it is
 
 
 def _as_bytes(text: str | bytes, document: int) -> bytes:
