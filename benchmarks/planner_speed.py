@@ -59,10 +59,11 @@ def planner_rows(clipped):
 
 def trl_rows():
     try:
-        from datasets import Dataset
+        from datasets import Dataset, disable_progress_bars
         from trl.data_utils import pack_dataset
     except ImportError:
         missing("trl and datasets")
+    disable_progress_bars()
     for capacity in (2048, 8192, 32_768):
         lengths = lengths_of(50_000, capacity)
         offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
