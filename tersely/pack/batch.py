@@ -75,9 +75,9 @@ class PackedCollator:
             belongs to no document and is none.
         pad_id: the id it is filled with.
 
-    A row is a mapping with ``input_ids`` and, if it holds more than one document, ``seq_lengths``; with ``labels``
-    where they are not the ``input_ids`` (the first label of each document is masked in any case). All rows of a
-    batch become one row of the model's input.
+    A row is a mapping with ``input_ids`` and ``seq_lengths``, and with ``labels`` where they are not the ``input_ids``
+    (the first label of each document is masked in any case). All rows of a batch become one row of the model's input.
+    HF ``Trainer`` takes ``seq_lengths`` away unless it is given ``remove_unused_columns=False``.
     """
 
     def __init__(
@@ -91,15 +91,16 @@ class PackedCollator:
         """The batch of these rows.
 
         Raises:
-            PackError: the rows are empty, or ``seq_lengths`` or ``labels`` do not fit ``input_ids``.
+            PackError: the rows are empty, ``seq_lengths`` is missing (documents would see each other), or it or
+                ``labels`` do not fit ``input_ids``.
         """
         ids = [_vector(row["input_ids"]) for row in rows]
         labels = [
             _vector(row["labels"]) if "labels" in row else own for row, own in zip(rows, ids, strict=True)
         ]
-        lengths = [_vector(row.get("seq_lengths", [len(own)])) for row, own in zip(rows, ids, strict=True)]
+        lengths = [_vector(_seq_lengths(row, number)) for number, row in enumerate(rows)]
         for number, (own, label, length) in enumerate(zip(ids, labels, lengths, strict=True)):
-            if length.sum() != len(own) or len(label) != len(own):
+            if length.sum() != len(own) or len(label) != len(own) or (length < 0).any():
                 raise PackError(
                     f"row {number} has {len(own)} ids, {len(label)} labels and seq_lengths that sum to {length.sum()}"
                 )
@@ -137,6 +138,15 @@ class PackedCollator:
         return PackedBatch(
             {key: value for key, value in batch.items() if accepted is None or key in accepted}
         )
+
+
+def _seq_lengths(row: Mapping[str, Any], number: int) -> Any:
+    if row.get("seq_lengths") is None:
+        raise PackError(
+            f"row {number} has no seq_lengths, so its documents cannot be told apart: give HF Trainer "
+            "remove_unused_columns=False, or add seq_lengths=[len(input_ids)] to a row that is one document"
+        )
+    return row["seq_lengths"]
 
 
 def _vector(values: Any) -> np.ndarray:

@@ -24,7 +24,6 @@ from tersely.errors import PackError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_MASKED = {None, "eager", "sdpa", "flex_attention"}
 _ATTENTION_KINDS = {"full_attention", "sliding_attention", "chunked_attention"}
 
 
@@ -51,10 +50,11 @@ class Isolator:
         processes, because it is a function over the boundaries, so it is made where the model is.
 
         Raises:
-            PackError: a ``BlockMask`` is asked for in a worker process.
+            PackError: a ``BlockMask`` is asked for in a worker process, or transformers makes no mask for this
+                attention.
         """
-        attention = getattr(self._config, "_attn_implementation", None)
-        if attention not in _MASKED:
+        attention = str(getattr(self._config, "_attn_implementation", None))
+        if "flash" in attention:
             return None
         if attention == "flex_attention":
             if get_worker_info() is not None or self._model is None:
@@ -66,7 +66,15 @@ class Isolator:
         from transformers.masking_utils import create_masks_for_generate
 
         template = torch.empty((*position_ids.shape, 1), dtype=self._dtype, device=position_ids.device)
-        return create_masks_for_generate(self._config, template, None, None, position_ids=position_ids)
+        masks = create_masks_for_generate(self._config, template, None, None, position_ids=position_ids)
+        kinds = masks if isinstance(masks, dict) else {"full_attention": masks}
+        several = int((position_ids == 0).sum()) > 1
+        if several and any(mask is None for kind, mask in kinds.items() if kind in _ATTENTION_KINDS):
+            raise PackError(
+                f"transformers makes no mask for the attention {attention!r} of this model, so documents would see "
+                "each other: use eager, sdpa, flex_attention or a flash attention"
+            )
+        return masks
 
     def __getstate__(self) -> dict[str, Any]:
         """Worker processes are not sent the model."""
@@ -85,10 +93,20 @@ def _check(model: PreTrainedModel) -> None:
     causal = any(getattr(module, "is_causal", False) for module in model.modules())
     if model.config.is_encoder_decoder or not causal:
         raise PackError(
-            f"{type(model).__name__} has no attention that is known to be causal: it attends both ways, has an "
-            "encoder, or carries state from token to token; PackedCollator packs for causal decoders"
+            f"{type(model).__name__} has an encoder, or attention that does not say that it is causal: PackedCollator "
+            "packs for decoders whose attention modules have is_causal set"
         )
-    others = set(getattr(model.config.get_text_config(), "layer_types", None) or ()) - _ATTENTION_KINDS
+    config = model.config.get_text_config()
+    if getattr(config, "alibi", False):
+        raise PackError(
+            f"{type(model).__name__} uses ALiBi, which counts positions over the whole row: it cannot be packed"
+        )
+    if getattr(config, "output_router_logits", False):
+        raise PackError(
+            f"{type(model).__name__} has output_router_logits set, whose loss wants a 2-D mask that packed rows do not "
+            "have: set config.output_router_logits = False"
+        )
+    others = set(getattr(config, "layer_types", None) or ()) - _ATTENTION_KINDS
     if others:
         warnings.warn(
             f"{type(model).__name__} has {', '.join(sorted(others))} layers, which may carry state from one document "

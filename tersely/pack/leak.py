@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _LENGTHS = (7, 60, 1, 20, 40)
-_NOISE = 64
-"""A change counts as a leak above this many units of the dtype's precision, relative to the largest logit."""
+_TOLERANCE = 1e-3
+"""A change counts as a leak above this share of the largest logit, or 64 units of precision if that is less."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ def check_isolation(
         training: the modes to try: False for ``eval()``, True for ``train()``.
         seed: what the random tokens (and dropout) come from.
 
-    Costs ``len(lengths) + 1`` forward passes of ``sum(lengths)`` tokens for each setting.
+    Costs ``len(lengths) + 2`` forward passes of ``sum(lengths)`` tokens for each setting. What two runs of the same
+    batch differ by is not taken for a leak. Raises PackError if the model's outputs are not finite, or all zero.
     """
     if len(lengths) < 2 or min(lengths) < 1:
         raise PackError(f"lengths {tuple(lengths)}: at least two documents of at least one token can leak")
@@ -116,6 +117,12 @@ def _largest_leak(
     """The largest relative change seen in an unchanged document, and how large rounding may make it."""
     before = _logits(model, collate, documents, cache, seed)
     scale = max(float(logits.abs().max()) for logits in before)
+    if not 0 < scale < float("inf"):
+        raise PackError(
+            f"the largest logit of {type(model).__name__} is {scale}: nothing can be told from its outputs"
+        )
+    again = _logits(model, collate, documents, cache, seed)
+    noise = max(float((new - old).abs().max()) for old, new in zip(before, again, strict=True)) / scale
     largest = 0.0
     for changed in range(len(documents)):
         other = [(document + 1) % model.config.get_text_config().vocab_size for document in documents]
@@ -124,7 +131,7 @@ def _largest_leak(
         for index, (old, new) in enumerate(zip(before, after, strict=True)):
             if index != changed:
                 largest = max(largest, float((new - old).abs().max()) / scale)
-    return largest, _NOISE * torch.finfo(model.dtype).eps
+    return largest, max(4 * noise, min(_TOLERANCE, 64 * torch.finfo(model.dtype).eps))
 
 
 @torch.no_grad()
@@ -137,8 +144,12 @@ def _logits(
     batch.pop("labels", None)
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(seed)
-        logits = model(**batch | {"use_cache": cache}).logits[0, : sum(lengths)]
-    return list(torch.split(logits.float(), lengths))
+        logits = model(**batch | {"use_cache": cache}).logits[0, : sum(lengths)].float()
+    if not bool(torch.isfinite(logits).all()):
+        raise PackError(
+            f"{type(model).__name__} gives logits that are not finite: nothing can be told from them"
+        )
+    return list(torch.split(logits, lengths))
 
 
 @contextmanager

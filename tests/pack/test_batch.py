@@ -70,9 +70,13 @@ def test_given_labels_are_kept_but_for_the_first_of_a_document():
     assert PackedCollator()([row])["labels"].tolist() == [[-100, 6, -100, 80]]
 
 
-def test_a_row_without_seq_lengths_is_one_document():
-    batch = PackedCollator()([{"input_ids": [1, 2]}, {"input_ids": torch.tensor([3])}])
-    assert batch["cu_seq_lens_q"].tolist() == [0, 2, 3]
+def test_rows_may_be_lists_arrays_or_tensors():
+    rows = [
+        {"input_ids": [1, 2], "seq_lengths": [2]},
+        {"input_ids": torch.tensor([3]), "seq_lengths": torch.tensor([1])},
+        {"input_ids": np.array([4, 5], np.uint8), "seq_lengths": np.array([1, 1])},
+    ]
+    assert PackedCollator()(rows)["cu_seq_lens_q"].tolist() == [0, 2, 3, 4, 5]
 
 
 def test_split_gives_the_tokens_of_each_segment():
@@ -85,8 +89,11 @@ def test_split_gives_the_tokens_of_each_segment():
     ("rows", "words"),
     [
         ([{"input_ids": [1, 2], "seq_lengths": [3]}], "row 0 has 2 ids"),
-        ([{"input_ids": [1, 2], "labels": [1]}], "1 labels"),
-        ([{"input_ids": []}], "no tokens"),
+        ([{"input_ids": [1, 2], "labels": [1], "seq_lengths": [2]}], "1 labels"),
+        ([{"input_ids": [1, 2]}], "remove_unused_columns=False"),
+        ([{"input_ids": [1, 2], "seq_lengths": None}], "no seq_lengths"),
+        ([{"input_ids": [1, 2], "seq_lengths": [3, -1]}], "sum to 2"),
+        ([{"input_ids": [], "seq_lengths": []}], "no tokens"),
         ([], "no tokens"),
     ],
 )
@@ -106,6 +113,29 @@ def test_the_mask_is_the_one_the_attention_needs():
     assert torch.equal(eager[0, 0] == 0, block)
     assert type(PackedCollator(tiny_llama("flex_attention"))(rows)["attention_mask"]).__name__ == "BlockMask"
     assert "attention_mask" not in PackedCollator()(rows)
+
+
+def test_attention_without_a_mask_is_refused_and_not_trusted():
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    AttentionInterface.register("mine", sdpa_attention_forward)
+    collate = PackedCollator(tiny_llama("mine"))
+    assert "attention_mask" not in collate(rows_of([[5]]))  # one document has nobody to see
+    with pytest.raises(PackError, match="no mask for the attention 'mine'"):
+        collate(rows_of([[2, 3]]))
+
+
+def test_models_that_cannot_be_packed_are_refused_by_name():
+    from transformers import FalconConfig, FalconForCausalLM
+
+    small = dict(vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
+    with pytest.raises(PackError, match="ALiBi"):
+        PackedCollator(FalconForCausalLM(FalconConfig(**small, alibi=True)))
+    model = tiny_llama()
+    model.config.output_router_logits = True
+    with pytest.raises(PackError, match="output_router_logits"):
+        PackedCollator(model)
 
 
 def test_models_that_attend_both_ways_are_refused_by_name():

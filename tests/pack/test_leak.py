@@ -119,6 +119,15 @@ def test_half_precision_is_judged_by_its_own_rounding():
     model = tiny_llama().to(torch.bfloat16)
     assert check_isolation(model)
     assert check_isolation(model, flattened).leaks
+    assert check_isolation(model, lambda rows: {"input_ids": rows[0]["input_ids"][None]}).leaks
+
+
+@pytest.mark.parametrize("value", [float("nan"), 0.0])
+def test_a_model_whose_outputs_say_nothing_is_no_isolated_model(value):
+    model = tiny_llama()
+    model.model.norm.weight.data[:] = value
+    with pytest.raises(PackError, match="nothing can be told"):
+        check_isolation(model)
 
 
 def test_one_document_cannot_leak():

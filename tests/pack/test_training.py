@@ -5,6 +5,7 @@ import torch
 from small import tiny_bpe, tiny_llama
 from torch.utils.data import DataLoader
 
+from tersely.errors import PackError
 from tersely.pack import PackedCollator, PackedDataset
 
 STEPS = 4
@@ -88,6 +89,17 @@ def test_under_a_torch_dataloader(corpus, attention):
         losses.append(loss.item())
         batches.append(batch)
     assert_equal_and_learning(losses, batches)
+
+
+def test_hf_trainer_that_takes_the_boundaries_away_is_stopped(corpus, tmp_path):
+    from transformers import Trainer, TrainingArguments
+
+    model = tiny_llama()
+    options = arguments(tmp_path) | {"remove_unused_columns": True}
+    collator = PackedCollator(model)
+    trainer = Trainer(model, TrainingArguments(**options), collator, PackedDataset(corpus))
+    with pytest.raises(PackError, match="remove_unused_columns=False"):
+        trainer.train()
 
 
 def test_under_hf_trainer(corpus, tmp_path):
