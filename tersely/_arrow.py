@@ -24,7 +24,9 @@ def ragged_from_arrow(array: pa.Array | pa.ChunkedArray) -> Ragged:
     kind = array.type
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         offsets = array.offsets.to_numpy().astype(np.int64, copy=False)
-        return _rebased(_values(array.values), offsets)
+        first, last = (int(offsets[0]), int(offsets[-1])) if len(offsets) else (0, 0)
+        values = _values(array.values.slice(first, last - first))
+        return Ragged(values, offsets - first if first else offsets if len(offsets) else [0])
     if pa.types.is_binary(kind) or pa.types.is_string(kind):
         return _rebased(*_bytes_and_offsets(array, np.int32))
     if pa.types.is_large_binary(kind) or pa.types.is_large_string(kind):
@@ -46,9 +48,18 @@ def _values(array: pa.Array) -> Any:
     kind = array.type
     if pa.types.is_fixed_size_list(kind):
         flat = array.values.slice(array.offset * kind.list_size, len(array) * kind.list_size)
-        return _values(flat).reshape(len(array), kind.list_size)
+        items = _values(flat)
+        if isinstance(items, Ragged):
+            raise RaggedError(
+                f"an Arrow array of {kind} has items that are lists of lists: flatten one level first"
+            )
+        return items.reshape(
+            len(array), *([kind.list_size] if items.ndim == 1 else [kind.list_size, *items.shape[1:]])
+        )
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return array.to_numpy(zero_copy_only=True)
+    if pa.types.is_boolean(kind):
+        raise RaggedError("an Arrow array of booleans has eight to a byte: cast them to uint8 first")
     return ragged_from_arrow(array)
 
 

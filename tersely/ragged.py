@@ -218,9 +218,8 @@ class Ragged:
         import torch
 
         if isinstance(self.values, Ragged):
-            return _trusted(
-                self.values.to_torch(device, dtype), torch.as_tensor(self.offsets.copy(), device=device)
-            )
+            offsets = torch.as_tensor(_numpy(self.offsets).copy(), device=device)
+            return _trusted(self.values.to_torch(device, dtype), offsets)
         if _is_tensor(self.values):
             return _trusted(self.values.to(device=device, dtype=dtype), self.offsets.to(device=device))
         return _trusted(
@@ -228,7 +227,9 @@ class Ragged:
         )
 
     def to_numpy(self) -> Ragged:
-        """With values and offsets as numpy arrays (the same memory where the tensor is on the CPU)."""
+        """With values and offsets as numpy arrays: the same memory where the tensor is on the CPU; bfloat16, which
+        numpy lacks, becomes float32.
+        """
         if isinstance(self.values, Ragged):
             return _trusted(self.values.to_numpy(), _numpy(self.offsets))
         return _trusted(_numpy(self.values), _numpy(self.offsets))
@@ -244,7 +245,7 @@ class Ragged:
             padded = self.values.new_full(shape, fill)
         else:
             padded = np.full(shape, fill, self.values.dtype)
-        padded[self.segment_ids, self.positions] = self.values
+        _signed(padded)[self.segment_ids, self.positions] = _signed(self.values)
         return padded
 
     @classmethod
@@ -335,7 +336,19 @@ def _is_tensor(array: Any) -> bool:
 
 
 def _numpy(array: Any) -> np.ndarray[Any, Any]:
-    return array.detach().cpu().numpy() if _is_tensor(array) else array
+    if not _is_tensor(array):
+        return array
+    array = array.detach().cpu()
+    return (array.float() if str(array.dtype) == "torch.bfloat16" else array).numpy()
+
+
+def _signed(array: Any) -> Any:
+    """The same bits as signed integers, where torch cannot index unsigned ones."""
+    if _is_tensor(array) and str(array.dtype) in ("torch.uint16", "torch.uint32", "torch.uint64"):
+        import torch
+
+        return array.view(getattr(torch, str(array.dtype).removeprefix("torch.u")))
+    return array
 
 
 def _leaf(values: Any) -> Any:
@@ -351,7 +364,8 @@ def _as_offsets(offsets: Any, like: Any) -> Any:
         import torch
 
         tensor = torch.as_tensor(offsets, device=leaf.device)
-        if tensor.ndim != 1 or (tensor.is_floating_point() and tensor.numel()):
+        integers = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+        if tensor.ndim != 1 or (tensor.numel() and not integers):
             raise RaggedError(
                 f"offsets, lengths and rows are vectors of integers, not {tensor.dtype} {tensor.shape}"
             )

@@ -226,3 +226,39 @@ def test_gather_rows_equals_slicing(ranges, kind):
     offsets = np.cumsum([0, *(length for _, length in ranges)])
     expected = np.concatenate([values[:0], *(values[start : start + n] for start, n in ranges)])
     assert np.array_equal(gather_rows(values, starts, offsets), expected)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.uint8, torch.uint16, torch.uint32, torch.int64, torch.bfloat16, torch.bool]
+)
+def test_tensors_of_any_dtype_pad_slice_take_and_come_back(dtype):
+    values = torch.tensor([1, 0, 1, 1, 0, 1]).to(dtype)
+    made = Ragged(values, [0, 2, 2, 6])
+    assert made.to_padded(0).to(torch.int64).tolist() == [[1, 0, 0, 0], [0, 0, 0, 0], [1, 1, 0, 1]]
+    assert Ragged.from_padded(made.to_padded(), made.lengths).equals(made)
+    assert [[int(v) for v in row] for row in made.take([2, 0]).to_list()] == [[1, 1, 0, 1], [1, 0]]
+    assert made.to_numpy().equals(made)
+    inner = Ragged(made, [0, 1, 3])
+    assert inner.to_torch().equals(inner)
+
+
+def test_masks_are_no_rows():
+    for values in (np.arange(6), torch.arange(6)):
+        with pytest.raises(RaggedError, match="integers"):
+            Ragged(values, [0, 2, 3, 6]).take(np.array([True, False, True]))
+
+
+def test_nulls_outside_a_slice_do_not_matter():
+    array = pa.array([[1, 2], [None], [3]])
+    assert Ragged.from_arrow(array.slice(2)).to_list() == [[3]]
+    with pytest.raises(RaggedError, match="null"):
+        Ragged.from_arrow(array.slice(1))
+
+
+FIXED = pa.list_(pa.list_(pa.list_(pa.int8()), 2))
+
+
+@pytest.mark.parametrize("array", [pa.array([[True]]), pa.array([5]), pa.array([[[[1], [2]]]], FIXED)])
+def test_arrow_layouts_without_rows_of_values_are_refused(array):
+    with pytest.raises(RaggedError, match="Arrow"):
+        Ragged.from_arrow(array)

@@ -9,12 +9,15 @@ Planning a million documents takes a hundredth of a second, so the folder's own 
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from tersely.errors import FingerprintError, PackError, UsageError, choose
@@ -30,6 +33,19 @@ if TYPE_CHECKING:
 _STATE_VERSION = 1
 
 
+@dataclass(frozen=True)
+class _Position:
+    """Where a reader stands: ``base`` rows of the epoch are behind all ranks together, and after them ``done`` rows
+    behind this ``worker`` of ``workers``.
+    """
+
+    epoch: int
+    base: int = 0
+    worker: int = 0
+    workers: int = 1
+    done: int = 0
+
+
 class PackedDataset(IterableDataset[dict[str, np.ndarray]]):
     """Rows of packed documents, in an order that seed and epoch decide, with a state that resumes exactly.
 
@@ -38,8 +54,9 @@ class PackedDataset(IterableDataset[dict[str, np.ndarray]]):
         capacity: tokens in a row; by default that of the folder. 0 gives a row for each document.
         strategy: how documents are put into rows; by default that of the folder.
         seed: decides the order of rows (and the bins of ``mix``).
-        rank: which of the ``world_size`` shares of the rows to give; leave both out under HF ``Trainer`` and
-            ``accelerate``, which share the rows out themselves.
+        rank: which of the ``world_size`` shares of the rows to give; leave both out under HF ``Trainer``, which shares
+            rows out itself (with several processes, give it ``accelerator_config={"dispatch_batches": False}``,
+            because by default it joins the batches of all of them, which only padded ones can be).
         world_size: the number of shares. All have equally many rows; if the rows do not divide evenly, the first
             few of the epoch come twice.
         overflow: what happens to a document longer than a row; by default as in the folder.
@@ -83,12 +100,10 @@ class PackedDataset(IterableDataset[dict[str, np.ndarray]]):
         self.capacity = packing.capacity if capacity is None else capacity
         self.strategy: Strategy = choose(Strategy, strategy or packing.strategy)
         self.overflow: Overflow = choose(Overflow, overflow or packing.overflow)
-        self.seed, self.rank, self.world_size = seed, rank, world_size
-        self._epoch = 0
-        self._base = 0  # rows of the epoch that all ranks together have behind them
-        self._worker: tuple[int, int, int] | None = (
-            None  # (worker, workers, rows it has behind it), if resumed in one
-        )
+        self.seed, self.rank, self.world_size = operator.index(seed), rank, world_size
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by workers that live on
+        self._position = _Position(0)
+        self._resume: _Position | None = None
 
     @cached_property
     def plan(self) -> PackPlan:
@@ -105,38 +120,53 @@ class PackedDataset(IterableDataset[dict[str, np.ndarray]]):
         """Rows of one epoch for this rank, those already behind it included."""
         return -(-len(self.plan.bins) // self.world_size)
 
+    @property
+    def epoch(self) -> int:
+        """The epoch whose order is given."""
+        return int(self._epoch)
+
     def set_epoch(self, epoch: int) -> None:
-        """Selects the order of ``epoch`` and starts at its beginning; a repeated call changes nothing."""
-        if epoch != self._epoch:
-            self._epoch, self._base, self._worker = epoch, 0, None
+        """Selects the order of ``epoch``, also for worker processes that are kept; to be called before each epoch.
+
+        A state loaded before for the same epoch stays in force.
+        """
+        self._epoch.fill_(epoch)
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        """The rows of the epoch from its beginning, or from where a state loaded just before stands."""
         info = get_worker_info()
-        return self.share(info.id, info.num_workers) if info else self.share(0, 1)
+        worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        start, self._resume = self._standing(), None
+        if start.workers > 1 and (start.worker, start.workers) != (worker, workers):
+            raise PackError(
+                f"the state was saved by worker {start.worker} of {start.workers}, this is worker {worker} of {workers}: "
+                "use the same num_workers, or a state saved in the main process (num_workers=0)"
+            )
+        return self._tracked(replace(start, worker=worker, workers=workers))
 
-    def share(self, worker: int, workers: int) -> Iterator[dict[str, np.ndarray]]:
-        """Every ``workers``-th row of this rank, from where the state stands."""
-        done = 0
-        if self._worker is not None:
-            if self._worker[:2] != (worker, workers):
-                raise PackError(
-                    f"the state was saved by worker {self._worker[0]} of {self._worker[1]}, this is worker {worker} of "
-                    f"{workers}: use the same num_workers, or a state saved in the main process (num_workers=0)"
-                )
-            done = self._worker[2]
-        order = np.random.default_rng((self.seed, self._epoch)).permutation(len(self.plan.bins))
-        base = self._base
-        while (row := base + (done * workers + worker) * self.world_size + self.rank) < self._rows_of_epoch(
-            base
-        ):
+    def _tracked(self, start: _Position) -> Iterator[dict[str, np.ndarray]]:
+        for position, row in self.rows_from(start):
+            self._position = position  # first: the row counts even if the caller never comes back for another
+            yield row
+
+    def rows_from(self, start: _Position) -> Iterator[tuple[_Position, dict[str, np.ndarray]]]:
+        """Each row from ``start`` on, and where a reader stands that has it; changes nothing."""
+        bins = len(self.plan.bins)
+        order = np.random.default_rng((self.seed, start.epoch)).permutation(bins)
+        # Every rank gets equally many rows from the base on: the last ones are the first of the epoch again.
+        end = start.base + -(-max(0, bins - start.base) // self.world_size) * self.world_size
+        done = start.done
+        while (row := start.base + (done * start.workers + start.worker) * self.world_size + self.rank) < end:
             done += 1
-            # The state first: it must count this row even if the caller never comes back for another.
-            if workers > 1:
-                self._worker = (worker, workers, done)
-            else:
-                self._base = base + done * self.world_size
-            yield self.row(int(order[row % len(order)]))
-        self._base, self._worker = 0, None
+            here = replace(start, done=done)
+            if start.workers == 1:
+                here = replace(start, base=start.base + done * self.world_size, done=0)
+            yield here, self.row(int(order[row % bins]))
+
+    def _standing(self) -> _Position:
+        """Where the next reader of this epoch starts."""
+        pending = self._resume
+        return pending if pending and pending.epoch == self.epoch else _Position(self.epoch)
 
     def row(self, index: int) -> dict[str, np.ndarray]:
         """Row ``index`` of the plan."""
@@ -160,19 +190,20 @@ class PackedDataset(IterableDataset[dict[str, np.ndarray]]):
         return rows
 
     def state_dict(self) -> dict[str, Any]:
-        """Where iteration stands, JSON-able and of constant size.
+        """Where the last iterator of this object stands, JSON-able and of constant size.
 
-        Saved in the main process it fits any number of ranks and workers later on (rows already seen stay behind);
-        saved inside a worker, as ``torchdata``'s ``StatefulDataLoader`` does, it fits the same number of workers.
+        It knows of rows read in its own process. With worker processes use ``torchdata``'s ``StatefulDataLoader``,
+        which asks each of them; such a state fits the same number of workers and ranks. A state saved where rows
+        are read in the main process fits any number of ranks and workers later on; rows already seen stay behind.
         """
+        read = self._position.epoch == self.epoch and self._resume is None
+        position = self._position if read else self._standing()
         return {
             "version": _STATE_VERSION,
             "plan": self.plan.fingerprint,
             "seed": self.seed,
-            "epoch": self._epoch,
-            "base": self._base,
-            "worker": list(self._worker) if self._worker else None,
             "world_size": self.world_size,
+            **asdict(position),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -189,27 +220,22 @@ class PackedDataset(IterableDataset[dict[str, np.ndarray]]):
             raise PackError(
                 "the loader state was saved for another plan: use the same folder, capacity, strategy, overflow and seed"
             )
-        if state["worker"] and state["world_size"] != self.world_size:
+        if state["workers"] > 1 and state["world_size"] != self.world_size:
             raise PackError(
                 f"the state was saved inside a worker of {state['world_size']} ranks, there are {self.world_size} now: "
                 "resume with as many, or save it in the main process"
             )
-        self._epoch, self._base = state["epoch"], state["base"]
-        self._worker = tuple(state["worker"]) if state["worker"] else None
+        self._resume = _Position(**{name: state[name] for name in _Position.__dataclass_fields__})
+        self._epoch.fill_(self._resume.epoch)
 
     def __getstate__(self) -> dict[str, Any]:
         """Worker processes plan again instead of being sent the plan."""
         return {name: value for name, value in self.__dict__.items() if name != "plan"}
 
-    def _rows_of_epoch(self, base: int) -> int:
-        """Where the epoch ends, counted so that every rank gets equally many rows from ``base`` on."""
-        left = max(0, len(self.plan.bins) - base)
-        return base + -(-left // self.world_size) * self.world_size
-
 
 def _numbers(packed: PackedDataset) -> Iterator[dict[str, list[int]]]:
-    """All rows of the rank, as ``datasets`` wants them; it decides itself which worker calls this."""
-    for row in packed.share(0, 1):
+    """All rows of the rank in its epoch, as ``datasets`` wants them; it decides itself which worker calls this."""
+    for _, row in packed.rows_from(_Position(packed.epoch)):
         yield {name: values.tolist() for name, values in row.items()}
 
 

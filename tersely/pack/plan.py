@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -30,6 +32,7 @@ from tersely.ragged import Ragged
 
 PLAN_VERSION = 1
 _LARGEST_CAPACITY = 2**28
+_LONGEST_DOCUMENT = 2**40
 
 
 class Strategy(StrEnum):
@@ -139,10 +142,11 @@ class PackPlan:
 
         Costs one copy. Raises PackError if the documents are not those that were planned.
         """
-        if not np.array_equal(np.asarray(ids.lengths), self.lengths):
+        if not np.array_equal(ids.to_numpy().lengths, self.lengths):
             raise PackError(
                 f"the plan was made for other documents: {len(self.lengths)} planned, {len(ids)} given"
             )
+        ids = ids.to_numpy()
         pieces = self.pieces
         chosen = self.bins.values
         starts = (ids.offsets[:-1][pieces.document] + pieces.start)[chosen]
@@ -171,19 +175,46 @@ class PackPlan:
 
     @classmethod
     def load(cls, path: str | Path) -> PackPlan:
-        """Reads what ``save`` wrote. Raises PackError if the file is not a plan of this version."""
+        """Reads what ``save`` wrote. Raises PackError if the file is not a plan of this version, or not a valid one."""
         try:
             with np.load(path, allow_pickle=False) as stored:
                 settings = json.loads(stored["settings"].tobytes())
-                lengths, bins = stored["lengths"], Ragged(stored["bins"], stored["offsets"])
-        except (OSError, ValueError, KeyError) as error:
+                lengths, bins = checked_lengths(stored["lengths"]), Ragged(stored["bins"], stored["offsets"])
+            if settings["version"] != PLAN_VERSION:
+                raise PackError(f"it is of version {settings['version']}; this tersely reads {PLAN_VERSION}")
+            strategy, overflow = Strategy(settings["strategy"]), Overflow(settings["overflow"])
+            capacity, seed = operator.index(settings["capacity"]), operator.index(settings["seed"])
+            made = cls(lengths, bins, capacity, strategy, overflow, seed)
+            made._check()
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            zipfile.BadZipFile,
+        ) as error:
             raise PackError(f"{path} is not a saved plan: {error}") from error
-        if settings.get("version") != PLAN_VERSION:
-            raise PackError(
-                f"{path} is a plan of version {settings.get('version')}; this tersely reads {PLAN_VERSION}"
-            )
-        strategy, overflow = Strategy(settings["strategy"]), Overflow(settings["overflow"])
-        return cls(lengths, bins, settings["capacity"], strategy, overflow, settings["seed"])
+        return made
+
+    def _check(self) -> None:
+        """Raises PackError unless every piece is in one bin, and no bin holds more than its capacity."""
+        if not 1 <= self.capacity <= _LARGEST_CAPACITY:
+            raise PackError(f"its capacity is {self.capacity}")
+        concat = self.strategy is Strategy.CONCAT
+        pieces = (
+            len(chop(self.lengths, self.capacity)[0].document)
+            if concat
+            else cut_lengths(self.lengths, self.capacity, self.overflow)[1].pieces
+        )
+        if self.bins.values.dtype.kind not in "iu" or not np.array_equal(
+            np.sort(self.bins.values), np.arange(pieces)
+        ):
+            raise PackError(f"its bins do not hold each of its {pieces} pieces once")
+        ends = np.concatenate([[0], np.cumsum(self.seq_lengths.values, dtype=np.int64)])[self.bins.offsets]
+        if len(self.bins) and int(np.diff(ends).max()) > self.capacity:
+            raise PackError("one of its bins holds more than its capacity")
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -220,7 +251,8 @@ def plan(
     Raises:
         UsageError: the capacity, strategy, overflow or seed is none of the above, or a length is negative.
     """
-    counts = _checked_lengths(lengths)
+    counts = checked_lengths(lengths)
+    capacity, seed = operator.index(capacity), operator.index(seed)
     if not 1 <= capacity <= _LARGEST_CAPACITY:
         raise UsageError(f"capacity {capacity} is outside 1..{_LARGEST_CAPACITY} tokens")
     if not 0 <= seed < 2**32:
@@ -242,14 +274,21 @@ def plan(
     return PackPlan(counts, Ragged(packed, offsets), capacity, strategy, overflow, seed)
 
 
-def _checked_lengths(lengths: np.ndarray[Any, Any] | Sequence[int]) -> np.ndarray[Any, Any]:
+def checked_lengths(lengths: np.ndarray[Any, Any] | Sequence[int]) -> np.ndarray[Any, Any]:
+    """A read-only copy, int32 or int64, of lengths that are plausible token counts; raises UsageError otherwise."""
     counts = np.asarray(lengths)
     if counts.size == 0:
         counts = counts.astype(np.int64)
     if counts.ndim != 1 or counts.dtype.kind not in "iu":
         raise UsageError(f"lengths is a vector of integers, not {counts.dtype} of shape {counts.shape}")
-    if counts.dtype != np.int32:
-        counts = counts.astype(np.int64, copy=False)
+    counts = counts.astype(
+        np.int32 if counts.dtype == np.int32 else np.int64
+    )  # a copy, which nobody else can change
+    counts.flags.writeable = False
     if counts.size and int(counts.min()) < 0:
         raise UsageError(f"document {int(counts.argmin())} has the negative length {int(counts.min())}")
+    if counts.size and int(counts.max()) > _LONGEST_DOCUMENT:
+        raise UsageError(
+            f"document {int(counts.argmax())} has {int(counts.max())} tokens, above {_LONGEST_DOCUMENT}"
+        )
     return counts

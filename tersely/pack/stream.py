@@ -13,7 +13,7 @@ import numpy as np
 
 from tersely.errors import PackError, UsageError, choose
 from tersely.pack.pieces import Overflow
-from tersely.pack.plan import plan
+from tersely.pack.plan import checked_lengths, plan
 
 
 class StreamPlanner:
@@ -24,6 +24,9 @@ class StreamPlanner:
         window: pieces that may wait; memory is about 100 bytes for each. The default loses less than 1 % of
             efficiency against planning the whole corpus at once where a bin holds up to some hundred documents.
         overflow: what happens to a document longer than a bin.
+
+    ``lost_tokens`` counts what overflow truncated or dropped. A window sees only its own part of the stream, so input
+    that is sorted by length packs worse: shuffle it.
 
     A bin is a list of pieces ``(document, start, stop)``; documents are numbered from 0 in the order they came.
 
@@ -36,11 +39,11 @@ class StreamPlanner:
     def __init__(self, capacity: int, window: int = 8192, overflow: Overflow | str = Overflow.SPLIT) -> None:
         if window < 2:
             raise UsageError(f"window {window}: at least 2 pieces must be able to wait")
-        if capacity < 1:
-            raise UsageError(f"capacity {capacity}: a bin holds at least 1 token")
+        plan([], capacity)  # refuses what it cannot do
         self.capacity = capacity
         self.window = window
         self.overflow = choose(Overflow, overflow)
+        self.lost_tokens = 0
         self._documents = 0
         self._tokens_given = 0
         self._bins_given = 0
@@ -61,9 +64,7 @@ class StreamPlanner:
         Which bins come out depends on the sequence of lengths only, not on how it is cut into calls.
         """
         ready: list[list[tuple[int, int, int]]] = []
-        for length in np.asarray(lengths, np.int64).tolist():
-            if length < 0:
-                raise UsageError(f"document {self._documents} has the negative length {length}")
+        for length in checked_lengths(lengths).tolist():
             self._waiting.extend(self._cut(self._documents, length))
             self._documents += 1
             while len(self._waiting) >= self.window:
@@ -81,6 +82,7 @@ class StreamPlanner:
             "window": self.window,
             "overflow": str(self.overflow),
             "documents": self._documents,
+            "lost_tokens": self.lost_tokens,
             "tokens_given": self._tokens_given,
             "bins_given": self._bins_given,
             "waiting": [list(piece) for piece in self._waiting],
@@ -95,13 +97,16 @@ class StreamPlanner:
                     "make it with the same settings"
                 )
         self._documents = state["documents"]
+        self.lost_tokens = state["lost_tokens"]
         self._tokens_given = state["tokens_given"]
         self._bins_given = state["bins_given"]
         self._waiting = [(document, start, stop) for document, start, stop in state["waiting"]]
 
     def _cut(self, document: int, length: int) -> list[tuple[int, int, int]]:
         if length > self.capacity and self.overflow is not Overflow.SPLIT:
-            length = self.capacity if self.overflow is Overflow.TRUNCATE else 0
+            kept = self.capacity if self.overflow is Overflow.TRUNCATE else 0
+            self.lost_tokens += length - kept
+            length = kept
         return [
             (document, start, min(start + self.capacity, length)) for start in range(0, length, self.capacity)
         ]

@@ -1,5 +1,6 @@
 """The loader: every document once an epoch, the same rows whatever the workers, and exact resumption."""
 
+import itertools
 import json
 import pickle
 
@@ -99,6 +100,7 @@ def test_resumed_twice_it_gives_the_rows_of_an_uninterrupted_run(corpus):
     got, state = [], None
     for stop in (5, 9, None):
         dataset = PackedDataset(corpus, capacity=128, seed=3)
+        assert dataset.state_dict()["base"] == 0
         if state:
             dataset.load_state_dict(json.loads(json.dumps(state)))
         rows = iter(dataset)
@@ -166,6 +168,7 @@ def test_a_state_at_the_end_of_an_epoch_leads_into_the_next(corpus):
         next(rows)
     resumed = PackedDataset(corpus)
     resumed.load_state_dict(dataset.state_dict())
+    assert resumed.state_dict() == dataset.state_dict()
     assert keys(resumed) == []
     resumed.set_epoch(1)
     dataset.set_epoch(1)
@@ -193,7 +196,7 @@ def test_a_worker_state_refuses_another_number_of_workers(corpus):
         for state in part.state_dict()["_snapshot"]["_worker_snapshots"].values()
     ]
     dataset = PackedDataset(corpus, capacity=128)
-    dataset.load_state_dict(next(state for state in worker_states if state and state["worker"]))
+    dataset.load_state_dict(next(state for state in worker_states if state and state["workers"] == 2))
     with pytest.raises(PackError, match="num_workers"):
         next(iter(dataset))
 
@@ -241,3 +244,39 @@ def test_as_a_datasets_iterable_it_has_the_same_rows_in_every_epoch(corpus, work
         theirs.set_epoch(epoch)
         loader = DataLoader(theirs, batch_size=1, num_workers=workers, collate_fn=first)
         assert [row["input_ids"] for row in loader] == [row["input_ids"].tolist() for row in mine]
+
+
+def test_each_iterator_starts_at_the_beginning_and_a_state_serves_once(corpus):
+    dataset = PackedDataset(corpus, capacity=128)
+    rows = keys(dataset)
+    assert take(iter(dataset), 3) == take(iter(dataset), 3) == rows[:3]
+    state = dataset.state_dict()
+    dataset.load_state_dict(state)
+    dataset.set_epoch(0)
+    assert dataset.state_dict() == state
+    assert keys(dataset) == rows[3:]
+    assert keys(dataset) == rows
+    dataset.load_state_dict(state)
+    dataset.set_epoch(1)
+    assert len(keys(dataset)) == len(rows)
+
+
+def test_workers_that_live_on_see_the_epoch(corpus):
+    dataset = PackedDataset(corpus, capacity=128)
+    loader = DataLoader(dataset, batch_size=1, num_workers=2, collate_fn=first, persistent_workers=True)
+    for epoch in (0, 1, 2):
+        dataset.set_epoch(epoch)
+        assert keys(loader) == keys(dataset)
+
+
+def test_a_datasets_iterable_resumes_by_its_own_state(corpus):
+    expected = [row["input_ids"].tolist() for row in PackedDataset(corpus, capacity=128)]
+    rows = PackedDataset(corpus, capacity=128).to_hf()
+    part = [row["input_ids"] for row in itertools.islice(rows, 3)]
+    state = rows.state_dict()
+    rows.load_state_dict(state)
+    assert part + [row["input_ids"] for row in rows] == expected
+
+
+def test_states_are_json_whatever_integers_came_in(corpus):
+    json.dumps(PackedDataset(corpus, np.int64(128), seed=np.int64(3)).state_dict())

@@ -159,6 +159,7 @@ def test_any_integer_lengths_are_taken(dtype):
         (([1], 0), "capacity 0"),
         (([1], 2**31), "capacity"),
         (([1, -2], 8), "document 1 has the negative length -2"),
+        (([2**41], 8), "above"),
         (([1.5], 8), "integers"),
         (([[1]], 8), "vector"),
         (([1], 8, "worst-fit"), "'best-fit'"),
@@ -182,7 +183,52 @@ def test_plans_can_be_saved(tmp_path, strategy):
     assert repr(back) == repr(made)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lengths": np.array([100, 100])},
+        {"lengths": np.array([-1, 3])},
+        {"bins": np.array([0, 0])},
+        {"bins": np.array([0, 7])},
+        {"bins": np.array([0.0, 1.0])},
+        {"offsets": np.array([0, 5])},
+        {"offsets": np.array([0, 2])},
+        {"settings": np.frombuffer(b"[1]", np.uint8)},
+        {"settings": np.frombuffer(b"{}", np.uint8)},
+        {"settings": np.frombuffer(b"{", np.uint8)},
+    ],
+)
+def test_plan_files_that_were_changed_are_refused(tmp_path, changes):
+    plan([5, 6], 8).save(tmp_path / "plan.npz")
+    with np.load(tmp_path / "plan.npz") as stored:
+        content = dict(stored) | changes
+    np.savez(tmp_path / "plan.npz", **content)
+    with pytest.raises(PackError, match="not a saved plan"):
+        PackPlan.load(tmp_path / "plan.npz")
+
+
+def test_a_plan_does_not_change_with_the_buffer_it_was_made_from():
+    lengths = np.full(1000, 5)
+    made = plan(lengths, 8)
+    fingerprint = made.fingerprint
+    lengths[:] = 100_000
+    assert made.pieces.stop.tolist() == [5] * 1000
+    assert PackPlan(made.lengths, made.bins, 8, made.strategy, made.overflow, 0).fingerprint == fingerprint
+
+
+def test_torch_ids_can_be_gathered():
+    rows = plan([2, 3], 8).gather(documents_of([2, 3]).to_torch())
+    assert rows.to_list() == [[1000, 1001, 1002, 0, 1]]
+
+
 def test_files_that_are_no_plan_are_refused(tmp_path):
+    (tmp_path / "empty.npz").write_bytes(b"")
+    with pytest.raises(PackError, match="not a saved plan"):
+        PackPlan.load(tmp_path / "empty.npz")
+    plan([5, 6], 8).save(tmp_path / "torn.npz")
+    (tmp_path / "torn.npz").write_bytes((tmp_path / "torn.npz").read_bytes()[:-30])
+    with pytest.raises(PackError, match="not a saved plan"):
+        PackPlan.load(tmp_path / "torn.npz")
     (tmp_path / "plan.npz").write_bytes(b"something else")
     with pytest.raises(PackError, match="not a saved plan"):
         PackPlan.load(tmp_path / "plan.npz")

@@ -71,6 +71,7 @@ def test_it_loses_at_most_one_percent_against_the_global_plan(kind, capacity):
 def test_overflow_is_as_in_plans(overflow, kept):
     planner = StreamPlanner(8, overflow=overflow)
     planner.add([20, 3])
+    assert planner.lost_tokens == 23 - sum(stop - start for _, start, stop in kept)
     assert planner.waiting() == {document for document, _, _ in kept}
     assert pieces_of(planner.flush()) == kept
 
@@ -85,5 +86,10 @@ def test_wrong_arguments_are_refused():
         StreamPlanner(8, window=1)
     with pytest.raises(UsageError, match="capacity"):
         StreamPlanner(0)
-    with pytest.raises(UsageError, match="negative"):
-        StreamPlanner(8).add([3, -1])
+    with pytest.raises(UsageError, match="capacity"):
+        StreamPlanner(2**30)
+    planner = StreamPlanner(8)
+    for lengths in ([3, -1], [1.5]):
+        with pytest.raises(UsageError):
+            planner.add(lengths)
+    assert planner.state_dict() == StreamPlanner(8).state_dict()
