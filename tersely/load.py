@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tersely.errors import TokenizeError
 
@@ -46,8 +46,11 @@ def load_tokenizer(spec: str | Path) -> Tokenizer:
     raise TokenizeError(f"no tokenizer {str(spec)!r}: give {_FORMS}")
 
 
-def _config(file: Path) -> dict[str, str]:
+def _config(file: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise TokenizeError(f"{file} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise TokenizeError(f"{file} is not a saved tokenizer: it holds no object")
+    return content

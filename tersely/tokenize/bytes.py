@@ -21,7 +21,7 @@ import numpy as np
 
 from tersely.errors import TokenizeError, choose
 from tersely.ragged import Ragged
-from tersely.tokenize.protocol import CONFIG_NAME, Texts, as_bytes, config_fingerprint, id_dtype
+from tersely.tokenize.protocol import CONFIG_NAME, Texts, as_bytes, check_unit, config_fingerprint, id_dtype
 
 SENTINELS_HELD = 125
 """How many sentinels (places for masked spans) the ByT5 layout has."""
@@ -65,7 +65,7 @@ class ByteTokenizer:
     }
 
     def __init__(self, preset: str = "byt5", sentinels: Sentinels | str = Sentinels.TRANSFORMERS) -> None:
-        if preset not in self.PRESETS:
+        if not isinstance(preset, str) or preset not in self.PRESETS:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TokenizeError(f"no byte preset {preset!r}: choose one of {', '.join(self.PRESETS)}")
         self.preset = preset
         self.sentinels = choose(Sentinels, sentinels)
@@ -148,6 +148,7 @@ class ByteTokenizer:
         With ``unit="character"`` the range is that of the character the byte belongs to, an index into
         ``text.decode("utf-8", "surrogateescape")``: there a byte that is not UTF-8 is a character of its own.
         """
+        check_unit(unit)
         lead, trail = self._specials(bos, eos)
         rows = as_bytes(texts)
         spans: list[np.ndarray[Any, Any]] = []
@@ -175,6 +176,8 @@ class ByteTokenizer:
         """
         rows = ids.to_numpy()
         values = rows.values
+        if len(values) and values.dtype.kind not in "iu":
+            raise TokenizeError(f"ids are integers, not {values.dtype}")
         if len(values) and not (0 <= int(values.min()) and int(values.max()) < self.vocab_size):
             raise TokenizeError(
                 f"ids from {values.min()} to {values.max()} are outside the {self.vocab_size} ids"
@@ -197,7 +200,8 @@ class ByteTokenizer:
         (folder / CONFIG_NAME).write_text(json.dumps(self._config(), indent=2) + "\n")
 
     def _config(self) -> dict[str, Any]:
-        return {"type": "bytes", "preset": self.preset, "sentinels": str(self.sentinels)}
+        config = {"type": "bytes", "preset": self.preset}
+        return config | {"sentinels": str(self.sentinels)} if self.preset == "byt5" else config
 
     def _specials(self, bos: bool, eos: bool) -> tuple[list[int], list[int]]:
         lead = [self.bos_id] if bos else []

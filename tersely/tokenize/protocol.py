@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
-from tersely.errors import TokenizeError
+from tersely.errors import TokenizeError, UsageError
 from tersely.ragged import Ragged
 
 Texts: TypeAlias = "Sequence[str | bytes] | Ragged"
@@ -92,6 +92,12 @@ def id_dtype(vocab_size: int) -> np.dtype[Any]:
         if vocab_size <= np.iinfo(dtype).max + 1:
             return np.dtype(dtype)
     raise TokenizeError(f"a vocabulary of {vocab_size} ids needs more than 32 bits")
+
+
+def check_unit(unit: str) -> None:
+    """Raises UsageError unless ``unit`` is one in which offsets are counted."""
+    if unit not in ("byte", "character"):
+        raise UsageError(f"no unit {unit!r} of offsets: choose 'byte' or 'character'")
 
 
 def config_fingerprint(config: dict[str, Any], *content: bytes) -> str:

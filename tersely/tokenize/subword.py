@@ -1,7 +1,9 @@
 """Subword tokenizers: any Hugging Face ``tokenizer.json``, run by the ``tokenizers`` library.
 
 What a stored file may do to a corpus is undone on loading: its truncation would cut documents, its padding would
-fill them, and its special tokens would be found inside ordinary text.
+fill them, its dropout would make ids random, and its special tokens would be found inside ordinary text. Where the
+spelling of a special token also stands in the vocabulary itself (Unigram models), text with that spelling cannot be
+kept text: such a document is refused by name.
 """
 
 from __future__ import annotations
@@ -10,14 +12,14 @@ import json
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import numpy as np
 import tokenizers
 
 from tersely.errors import TokenizeError
 from tersely.ragged import Ragged
-from tersely.tokenize.protocol import CONFIG_NAME, Texts, as_bytes, config_fingerprint, id_dtype
+from tersely.tokenize.protocol import CONFIG_NAME, Texts, as_bytes, check_unit, config_fingerprint, id_dtype
 
 _Result = TypeVar("_Result")
 
@@ -42,8 +44,10 @@ class SubwordTokenizer:
     """
 
     def __init__(self, model: str | bytes, specials: dict[str, str] | None = None) -> None:
-        text = model.decode() if isinstance(model, bytes) else model
-        self._engine = _guarded(lambda: tokenizers.Tokenizer.from_str(text), "not a tokenizer.json")
+        content = _parsed(model)
+        self._engine = _guarded(
+            lambda: tokenizers.Tokenizer.from_str(json.dumps(content)), "not a tokenizer.json"
+        )
         self._engine.no_truncation()
         self._engine.no_padding()
         self._engine.encode_special_tokens = True
@@ -57,6 +61,9 @@ class SubwordTokenizer:
             if token not in vocabulary:
                 raise TokenizeError(f"the {role} {token!r} is not in the vocabulary: name one that is")
         self._special_ids = {role: vocabulary[token] for role, token in self._specials.items()}
+        reserved = _reserved_ids(content, vocabulary) | set(self._special_ids.values())
+        self._reserved = np.zeros(self._vocab_size, np.bool_)
+        self._reserved[list(reserved)] = True
 
     @classmethod
     def load(cls, path: str | Path) -> SubwordTokenizer:
@@ -99,9 +106,8 @@ class SubwordTokenizer:
     @property
     def fingerprint(self) -> str:
         """A hash of the vocabulary, the rules and the specials (stored truncation and padding do not count)."""
-        return config_fingerprint(
-            self._config(), json.dumps(json.loads(self._engine.to_str()), sort_keys=True).encode()
-        )
+        content = json.loads(self._engine.to_str()) | {"post_processor": None}  # which is never used here
+        return config_fingerprint(self._config(), json.dumps(content, sort_keys=True).encode())
 
     def encode(self, texts: Texts, *, bos: bool = False, eos: bool = False) -> Ragged:
         """A row of ids for each text, in the smallest unsigned dtype that holds the vocabulary.
@@ -111,10 +117,21 @@ class SubwordTokenizer:
                 special is asked for that the vocabulary lacks.
         """
         lead, trail = self._asked(bos, eos)
-        rows = [lead + encoding.ids + trail for encoding in self._encodings(texts)]
+        return self._rows(self._encodings(texts), lead, trail)
+
+    def _rows(self, encodings: list[Any], lead: list[int], trail: list[int]) -> Ragged:
+        rows = [lead + encoding.ids + trail for encoding in encodings]
         offsets = np.zeros(len(rows) + 1, np.int64)
         np.cumsum([len(row) for row in rows], out=offsets[1:])
         ids = np.fromiter(chain.from_iterable(rows), self._dtype, int(offsets[-1]))
+        spelled = self._reserved[ids]
+        if lead:
+            spelled[offsets[:-1]] = False
+        if trail:
+            spelled[offsets[1:] - 1] = False
+        if spelled.any():
+            document = int(np.searchsorted(offsets, spelled.argmax(), "right")) - 1
+            self._refuse_spelling(document, encodings[document])
         return Ragged(ids, offsets)
 
     def encode_with_offsets(
@@ -130,19 +147,17 @@ class SubwordTokenizer:
         The ranges are those the library reports: where a normaliser changes the text they are as exact as it
         keeps them, and the tokens of one split character share the range of that character.
         """
+        check_unit(unit)
         lead, trail = self._asked(bos, eos)
         documents = _as_text(texts)
         spans: list[np.ndarray[Any, Any]] = [np.empty((0, 2), np.int64)]
-        ids: list[list[int]] = []
-        for text, encoding in zip(documents, self._encodings(texts), strict=True):
-            ids.append(lead + encoding.ids + trail)
+        encodings = self._encodings(texts)
+        rows = self._rows(encodings, lead, trail)
+        for text, encoding in zip(documents, encodings, strict=True):
             end = len(text)
             ranges = [(0, 0)] * len(lead) + encoding.offsets + [(end, end)] * len(trail)
             span = np.array(ranges, np.int64).reshape(-1, 2)
             spans.append(_byte_of_character(text)[span] if unit == "byte" else span)
-        rows = Ragged.from_rows([np.array(row, self._dtype) for row in ids])
-        if not ids:
-            rows = Ragged(np.empty(0, self._dtype), [0])
         return rows, Ragged(np.concatenate(spans), rows.offsets)
 
     def decode(self, ids: Ragged, *, bos: bool = False, eos: bool = False) -> list[bytes]:
@@ -184,6 +199,15 @@ class SubwordTokenizer:
                         index,
                     ) from error
             raise
+
+    def _refuse_spelling(self, document: int, encoding: Any) -> NoReturn:
+        place = next(i for i, token in enumerate(encoding.ids) if self._reserved[token])
+        raise TokenizeError(
+            f"document {document} spells the special token {encoding.tokens[place]!r} at character "
+            f"{encoding.offsets[place][0]}, which this vocabulary cannot keep as text: change the spelling or leave the "
+            "document out",
+            document,
+        )
 
     def _encode_batch(self, documents: list[str]) -> list[Any]:
         return _guarded(
@@ -239,15 +263,43 @@ def _stored_specials(folder: Path, model: str) -> dict[str, str]:
         }
         if named or (name == CONFIG_NAME and (folder / name).exists()):
             return {role: token for role, token in named.items() if token}
-    try:
-        added: list[dict[str, Any]] = json.loads(model).get("added_tokens", [])
-    except (ValueError, AttributeError) as error:
-        raise TokenizeError(f"not a tokenizer.json ({error})") from error
-    present = {str(token["content"]) for token in added if token.get("special")}
+    present = {str(token["content"]) for token in _added_tokens(_parsed(model)) if token.get("special")}
     found = {
         role: next((name for name in names if name in present), "") for role, names in _USUAL_NAMES.items()
     }
     return {role: token for role, token in found.items() if token}
+
+
+def _parsed(model: str | bytes) -> dict[str, Any]:
+    """The content of a tokenizer.json, without the dropout that would make ids random."""
+    try:
+        content = json.loads(model)
+    except (ValueError, RecursionError) as error:
+        raise TokenizeError(f"not a tokenizer.json ({error})") from error
+    if not isinstance(content, dict):
+        raise TokenizeError("not a tokenizer.json (it is not an object)")
+    if isinstance(content.get("model"), dict) and content["model"].get("dropout"):
+        content["model"]["dropout"] = None
+    return content
+
+
+def _added_tokens(content: dict[str, Any]) -> list[dict[str, Any]]:
+    added = content.get("added_tokens") or []
+    if not isinstance(added, list) or not all(isinstance(t, dict) and "content" in t for t in added):
+        raise TokenizeError("not a tokenizer.json (its added_tokens are not a list of tokens)")
+    return added
+
+
+def _reserved_ids(content: dict[str, Any], vocabulary: dict[str, int]) -> set[int]:
+    """The ids of special tokens, but for the unknown token, which text may rightly become."""
+    model = content.get("model") or {}
+    unknown = {model.get("unk_token"), "<unk>", "[UNK]", "<|unk|>"}
+    special = {str(token["content"]) for token in _added_tokens(content) if token.get("special")} - unknown
+    return {
+        vocabulary[token]
+        for token in special
+        if token in vocabulary and vocabulary[token] != model.get("unk_id")
+    }
 
 
 def _token_text(token: Any) -> str:

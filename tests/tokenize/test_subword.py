@@ -166,7 +166,50 @@ def test_control_c_is_not_swallowed(monkeypatch, bpe_json):
         tok.encode(["a"])
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]", "not json", '{"model": 5}'])
+def test_dropout_is_switched_off(bpe_json):
+    content = json.loads(bpe_json)
+    content["model"]["dropout"] = 0.5
+    tok = SubwordTokenizer(json.dumps(content))
+    text = "Document word word word 5:" * 20
+    assert tok.encode([text]).equals(tok.encode([text]))
+    assert tok.fingerprint == SubwordTokenizer(bpe_json).fingerprint
+
+
+def test_fingerprints_change_with_ids_and_only_with_them(bpe_json):
+    stored = tokenizers.Tokenizer.from_str(bpe_json)
+    stored.post_processor = tokenizers.processors.ByteLevel()
+    assert SubwordTokenizer(stored.to_str()).fingerprint == SubwordTokenizer(bpe_json).fingerprint
+    stored.normalizer = tokenizers.normalizers.Lowercase()
+    assert SubwordTokenizer(stored.to_str()).fingerprint != SubwordTokenizer(bpe_json).fingerprint
+
+
+def test_a_spelling_that_the_vocabulary_itself_holds_is_refused_and_not_obeyed():
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)] + [(char, -1.0) for char in "abs</>"]
+    stored = tokenizers.Tokenizer(tokenizers.models.Unigram(pieces, unk_id=2))
+    stored.add_special_tokens(["<pad>", "</s>", "<unk>"])
+    tok = SubwordTokenizer(stored.to_str(), {"eos_token": "</s>"})
+    assert tok.encode(["ab<s", "z"]).to_list() == [[3, 4, 6, 5], [2]]
+    assert tok.encode(["ab"], eos=True).to_list() == [[3, 4, 1]]
+    with pytest.raises(
+        TokenizeError, match=r"document 1 spells the special token '</s>' at character 1"
+    ) as caught:
+        tok.encode(["a", "a</s>b"])
+    assert caught.value.document == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{}",
+        "[1]",
+        "not json",
+        '{"model": 5}',
+        '{"added_tokens": "x"}',
+        '{"added_tokens": [1]}',
+        "[" * 100_000,
+    ],
+)
 def test_files_that_are_no_tokenizer_are_refused_with_their_name(tmp_path, content):
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(TokenizeError, match=r"tokenizer\.json"):
@@ -178,6 +221,12 @@ def test_names_that_stand_for_nothing_are_refused(tmp_path):
         load_tokenizer("gpt7")
     with pytest.raises(TokenizeError, match="no tokenizer"):
         load_tokenizer(tmp_path)
+    for content in ("[1, 2]", "5", "null", "{", '{"type": "bytes", "preset": ["byt5"]}'):
+        (tmp_path / "tersely_tokenizer.json").write_text(content)
+        with pytest.raises(TokenizeError):
+            load_tokenizer(tmp_path)
+    with pytest.raises(TokenizeError, match=r"tokenizer\.json"):
+        SubwordTokenizer(b"\xff")
     (tmp_path / "tersely_tokenizer.json").write_text('{"type": "unheard"}')
     with pytest.raises(TokenizeError, match="unheard"):
         load_tokenizer(tmp_path)
