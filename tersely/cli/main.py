@@ -64,7 +64,7 @@ def main() -> NoReturn:
     except click.exceptions.Exit as request:
         sys.exit(request.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Stopped by Ctrl-C; what was finished is kept.", err=True)
+        click.echo(_stopped("Ctrl-C"), err=True)
         sys.exit(_INTERRUPTED)
     except TerselyError as error:
         click.echo(f"Error: {error}.", err=True)
@@ -88,7 +88,11 @@ def main() -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _stopped(how: str) -> str:
+    return f"Stopped by {how}. A folder without manifest.json is unfinished: remove it before you run the job again."
+
+
 def _stop(signum: int, frame: Any) -> NoReturn:
     """SIGTERM leaves through the same doors as an error, so that unfinished files are removed."""
-    click.echo("Stopped by SIGTERM; what was finished is kept.", err=True)
+    click.echo(_stopped("SIGTERM"), err=True)
     raise SystemExit(_TERMINATED)

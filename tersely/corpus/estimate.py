@@ -9,8 +9,8 @@ from itertools import islice
 
 import numpy as np
 
+from tersely.corpus.encode import encode_batch
 from tersely.corpus.read import Source
-from tersely.errors import TokenizeError
 from tersely.pack import Overflow, Strategy, plan
 from tersely.tokenize import Tokenizer, id_dtype
 
@@ -52,23 +52,19 @@ def estimate(
     The size of standard input is not known: it is read in part, and the figures are those of that part alone.
     """
     eos = eos and tok.eos_id is not None
-    step = max(1, len(sources) // _SOURCES)
+    step = -(-len(sources) // _SOURCES)
     started = time.perf_counter()
     records = bad = documents = size = read = 0
     lengths: list[np.ndarray] = [np.empty(0, np.int64)]
     for source in list(sources)[::step]:
         source_read = 0
         for batch in islice(source.batches(), _BATCHES):
-            texts = [text for text in batch.texts if text]
+            encoded = encode_batch(batch, tok, bos, eos)
             records += len(batch.texts) + len(batch.rejected)
-            bad += len(batch.rejected)
-            try:
-                lengths.append(np.asarray(tok.encode(texts, bos=bos, eos=eos).lengths))
-            except TokenizeError:
-                bad += 1
-                continue
-            documents += len(texts)
-            size += sum(len(text.encode()) for text in texts)
+            bad += len(batch.rejected) + len(encoded.failed)
+            lengths.append(encoded.ids.lengths)
+            documents += len(encoded.ids)
+            size += encoded.bytes
             source_read = batch.bytes_read
         read += source_read
     seconds = time.perf_counter() - started

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,14 @@ import pyarrow as pa
 from tersely.errors import CorpusError
 
 _BLOCK = 4 << 20
-_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
+_STEP = 4096
+"""What is asked of a decompressor at a time: a fault costs what it had in hand, so that is kept small."""
+
+_MAGIC = (
+    ("gzip", re.compile(rb"\x1f\x8b\x08")),
+    ("zstd", re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")),  # a frame, or a skippable one
+    ("bz2", re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)")),
+)
 
 
 class ByteStream:
@@ -30,18 +38,16 @@ class ByteStream:
     """
 
     def __init__(self, path: Path | None) -> None:
+        self._path = path
         try:
             self._raw = _standard_input() if path is None else path.open("rb")
-            head = self._raw.peek(8)[:8]
+            head = self._raw.peek(16)
         except OSError as error:
             raise CorpusError(
                 f"{path or 'standard input'} cannot be read: {error.strerror or error}"
             ) from error
-        codec = next((codec for magic, codec in _MAGIC.items() if head.startswith(magic)), None)
+        self._codec = next((codec for codec, magic in _MAGIC if magic.match(head)), None)
         self._counted = _Counted(self._raw)
-        self._stream = (
-            pa.CompressedInputStream(pa.PythonFile(self._counted, "r"), codec) if codec else self._counted
-        )
         self._given = 0
         self.fault = ""
 
@@ -50,19 +56,57 @@ class ByteStream:
         return self._counted.count * min(uncompressed, self._given) // max(1, self._given)
 
     def blocks(self) -> Iterator[bytes]:
-        """The bytes, some megabytes at a time."""
+        """The bytes, some megabytes at a time; all that precede a fault, if the file can be read twice."""
+        parts: list[bytes] = []
+        size = 0
         try:
-            while block := self._stream.read(_BLOCK):
-                self._given += len(block)
-                yield block
+            for part in self._parts(self._counted):
+                parts.append(part)
+                size += len(part)
+                if size >= _BLOCK:
+                    yield self._block(parts)
+                    parts, size = [], 0
         except (OSError, pa.ArrowException) as error:
             detail = " ".join(str(error).split())
             self.fault = f"the input breaks off after {self._counted.count} stored bytes ({detail})"
+            parts.append(self._before_fault(self._given + size))
         finally:
             self._raw.close()
+        if any(parts):
+            yield self._block(parts)
+
+    def _block(self, parts: list[bytes]) -> bytes:
+        block = b"".join(parts)
+        self._given += len(block)
+        return block
+
+    def _parts(self, raw: Any, step: int = _STEP) -> Iterator[bytes]:
+        if self._codec is None:
+            stream, step = raw, _BLOCK
+        else:
+            stream = pa.CompressedInputStream(pa.PythonFile(raw, "r"), self._codec)
+        while part := stream.read(step):
+            yield part
+
+    def _before_fault(self, known: int) -> bytes:
+        """The bytes between the ``known`` ones and the fault, one by one on a second reading (less than a step)."""
+        found: list[bytes] = []
+        if self._path is not None and self._codec is not None and self._path.is_file():
+            try:
+                with self._path.open("rb") as raw:
+                    stream = pa.CompressedInputStream(pa.PythonFile(raw, "r"), self._codec)
+                    while known:
+                        known -= len(stream.read(min(known, _STEP)))
+                    while byte := stream.read(1):
+                        found.append(byte)
+            except (OSError, pa.ArrowException):
+                pass  # the fault itself, which is known
+        return b"".join(found)
 
 
 def _standard_input() -> io.BufferedReader[Any]:
+    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
+        raise OSError("it is closed")
     stream: Any = sys.stdin.buffer
     return stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(stream)
 

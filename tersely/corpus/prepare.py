@@ -17,8 +17,9 @@ from typing import IO
 import numpy as np
 
 import tersely
-from tersely.corpus.read import Batch, Rejected, Source
-from tersely.errors import CorpusError, TokenizeError, UsageError, choose
+from tersely.corpus.encode import encode_batch
+from tersely.corpus.read import Source
+from tersely.errors import CorpusError, UsageError, choose
 from tersely.load import load_tokenizer
 from tersely.pack import Overflow, Strategy, plan
 from tersely.ragged import Ragged
@@ -46,7 +47,7 @@ class Progress:
 def prepare(
     sources: Sequence[Source],
     out: str | Path,
-    tokenizer: Tokenizer | str = "bytes",
+    tokenizer: Tokenizer | str | Path = "bytes",
     *,
     capacity: int = 8192,
     strategy: Strategy | str = Strategy.BEST_FIT,
@@ -79,8 +80,9 @@ def prepare(
         CorpusError: the folder is in use, or an input cannot be opened.
         UsageError: an argument is not allowed, such as ``bos`` for a tokenizer without that id.
     """
-    spec = tokenizer if isinstance(tokenizer, str) else type(tokenizer).__name__
-    tok = load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
+    named = isinstance(tokenizer, str | Path)
+    tok = load_tokenizer(tokenizer) if named else tokenizer
+    spec = str(tokenizer) if named else type(tokenizer).__name__
     if bos and tok.bos_id is None:
         raise UsageError(f"the tokenizer {spec} has no bos id: leave --bos out")
     eos = eos and tok.eos_id is not None
@@ -115,11 +117,9 @@ def prepare(
         packing=packing,
         dtype=str(writer.dtype),
         sources=entries,
-        shards=writer.shards,
         **job.rows.waste,
     )
-    writer.finish(manifest)
-    return manifest
+    return writer.finish(manifest)
 
 
 def _claim(out: Path) -> Path:
@@ -148,20 +148,22 @@ class _Job:
         records = documents = empty = rejected = size = repaired = 0
         complete = True
         for batch in source.batches():
-            ids, text_bytes, failed = self._encode(batch)
-            kept = ids.lengths > self.bos + self.eos
-            self.rows.add(ids if kept.all() else ids.take(np.flatnonzero(kept)))
-            for reject in sorted([*batch.rejected, *failed], key=lambda reject: (reject.line, reject.byte)):
+            encoded = encode_batch(batch, self.tok, self.bos, self.eos)
+            self.rows.add(encoded.ids)
+            rejects = sorted(
+                [*batch.rejected, *encoded.failed], key=lambda reject: (reject.line, reject.byte)
+            )
+            for reject in rejects:
                 line = {"source": source.name, **asdict(reject)}
                 quarantine.write(json.dumps(line, ensure_ascii=True) + "\n")
             records += len(batch.texts) + len(batch.rejected)
-            rejected += len(batch.rejected) + len(failed)
-            documents += int(np.count_nonzero(kept))
-            empty += int(np.count_nonzero(~kept))
-            size += text_bytes
+            rejected += len(rejects)
+            documents += len(encoded.ids)
+            empty += encoded.empty
+            size += encoded.bytes
             repaired += batch.repaired
             complete = complete and batch.complete
-            self.quarantined += len(batch.rejected) + len(failed)
+            self.quarantined += len(rejects)
             if on_progress:
                 read = self.bytes_before + batch.bytes_read
                 on_progress(
@@ -178,23 +180,6 @@ class _Job:
             repaired=repaired,
             complete=complete,
         )
-
-    def _encode(self, batch: Batch) -> tuple[Ragged, int, list[Rejected]]:
-        """The ids of a batch, the UTF-8 bytes they came from, and the documents the tokenizer cannot encode."""
-        texts, places = list(batch.texts), list(zip(batch.lines, batch.bytes_at, strict=True))
-        failed: list[Rejected] = []
-        while True:
-            try:
-                ids = self.tok.encode(texts, bos=self.bos, eos=self.eos)
-            except TokenizeError as error:
-                if error.document is None:
-                    raise
-                text, (line, byte) = texts.pop(error.document), places.pop(error.document)
-                failed.append(
-                    Rejected.of(text.encode("utf-8", "replace"), line, byte, f"not encoded: {error}")
-                )
-                continue
-            return ids, sum(len(text) if text.isascii() else len(text.encode()) for text in texts), failed
 
 
 class _Rows:

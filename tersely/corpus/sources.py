@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tersely.corpus.files import ByteStream
 from tersely.corpus.jsonl import jsonl_batches
-from tersely.corpus.read import Batch, Source
-from tersely.corpus.text import parquet_batches, text_batches
+from tersely.corpus.read import Batch, Rejected, Source
+from tersely.corpus.text import check_column, parquet_batches, text_batches
 from tersely.errors import CorpusError, UsageError, choose
 
 _ARCHIVE_ENDINGS = {".gz", ".zst", ".bz2"}
@@ -53,7 +53,10 @@ class FileSource:
         """All records of the file, in order."""
         if self.format is InputFormat.PARQUET and self.path is not None:
             return parquet_batches(self.path, self.text_field)
-        stream = ByteStream(self.path)
+        try:
+            stream = ByteStream(self.path)
+        except CorpusError as error:  # one file of many: the others are read all the same
+            return iter([Batch(rejected=[Rejected(0, -1, str(error))], complete=False)])
         return (
             text_batches(stream)
             if self.format is InputFormat.TEXT
@@ -116,15 +119,11 @@ def _of_path(path: Path, chosen: InputFormat, text_field: str) -> tuple[list[Fil
         kind = chosen if chosen is not InputFormat.AUTO else _format_of(path)
         if kind is None:
             raise UsageError(
-                f"{path}: the ending does not say what it holds ({', '.join(_ENDINGS)}, each also .gz, .zst or .bz2): "
+                f"{path}: the ending does not say what it holds ({', '.join(_ENDINGS)}; all but Parquet also with .gz, .zst or .bz2): "
                 "use --input-format"
             )
         return [_file(path, kind, text_field)], []
-    files = sorted(
-        file
-        for file in path.rglob("*")
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    )
+    files, passed_over = _walk(path)
     kinds = [chosen if chosen is not InputFormat.AUTO else _format_of(file) for file in files]
     found = [
         _file(file, kind, text_field) for file, kind in zip(files, kinds, strict=True) if kind is not None
@@ -133,10 +132,26 @@ def _of_path(path: Path, chosen: InputFormat, text_field: str) -> tuple[list[Fil
         raise CorpusError(
             f"{path} holds no file ending in {', '.join(_ENDINGS)}: use --input-format to take all files"
         )
-    return found, [file for file, kind in zip(files, kinds, strict=True) if kind is None]
+    return found, passed_over + [file for file, kind in zip(files, kinds, strict=True) if kind is None]
+
+
+def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The files of a folder in the order of their paths; and what is not looked into: hidden files, links to folders,
+    links that lead nowhere.
+    """
+    files: list[Path] = []
+    passed_over: list[Path] = []
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_dir() and not path.is_symlink():
+            continue
+        (files if path.is_file() and not hidden else passed_over).append(path)
+    return files, passed_over
 
 
 def _file(path: Path, kind: InputFormat, text_field: str) -> FileSource:
+    if kind is InputFormat.PARQUET:
+        check_column(path, text_field)
     return FileSource(str(path), path, kind, text_field, path.stat().st_size if path.is_file() else 0)
 
 

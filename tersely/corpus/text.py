@@ -40,17 +40,14 @@ def text_batches(stream: ByteStream) -> Iterator[Batch]:
 
 
 def parquet_batches(path: Path, text_field: str) -> Iterator[Batch]:
-    """The rows of a Parquet file; a null or a value that is not UTF-8 is rejected alone.
-
-    Raises:
-        UsageError: the file has no column ``text_field``, or it holds no text.
+    """The rows of a Parquet file whose column passed ``check_column``; a null, a value that is not UTF-8 or one above
+    ``MAX_RECORD_BYTES`` is rejected alone.
     """
     try:
         file = pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:
         yield Batch(rejected=[Rejected(0, -1, f"not a readable Parquet file: {error}")], complete=False)
         return
-    _check_column(path, file.schema_arrow, text_field)
     batch, size, row = Batch(), 0, 0
     rows_in_file = max(1, file.metadata.num_rows)
     stored = path.stat().st_size
@@ -74,6 +71,10 @@ def _add_row(batch: Batch, value: bytes | None, row: int) -> int:
     if value is None:
         batch.rejected.append(Rejected(row, -1, "the value is null"))
         return 0
+    if len(value) > MAX_RECORD_BYTES:
+        reason = f"the value has {len(value)} bytes, above the limit of {MAX_RECORD_BYTES}"
+        batch.rejected.append(Rejected.of(value, row, -1, reason))
+        return 0
     try:
         batch.add(value.decode(), row, -1)
     except UnicodeDecodeError as error:
@@ -81,13 +82,21 @@ def _add_row(batch: Batch, value: bytes | None, row: int) -> int:
     return len(value)
 
 
-def _check_column(path: Path, schema: pa.Schema, text_field: str) -> None:
-    if text_field not in schema.names:
+def check_column(path: Path, text_field: str) -> None:
+    """Raises UsageError if a readable Parquet file has no column ``text_field``, several, or one that is no text."""
+    try:
+        schema = pq.read_schema(path)
+    except (OSError, pa.ArrowException):
+        return  # not readable: it is quarantined as a whole when its turn comes
+    if schema.names.count(text_field) != 1:
+        many = "several columns" if text_field in schema.names else "no column"
         raise UsageError(
-            f"{path} has no column {text_field!r} (columns: {', '.join(schema.names)}): use --text-field"
+            f"{path} has {many} {text_field!r} (columns: {', '.join(schema.names)}): use --text-field"
         )
     kind = schema.field(text_field).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    if not any(is_kind(kind) for is_kind in (*text, pa.types.is_binary, pa.types.is_large_binary)):
+    types = pa.types
+    text = (types.is_string, types.is_large_string, types.is_string_view, types.is_null)
+    raw = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
+    if not any(is_kind(kind) for is_kind in text + raw):
         raise UsageError(f"{path}: the column {text_field!r} holds {kind}, not text: use --text-field")

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+import xxhash
+
 from tersely.errors import ShardError
 from tersely.shards.atomic import replace_file
 
@@ -92,6 +94,8 @@ class Manifest:
     split_documents: int = 0
     sources: list[SourceEntry] = field(default_factory=list["SourceEntry"])
     shards: list[ShardEntry] = field(default_factory=list["ShardEntry"])
+    files: dict[str, str] = field(default_factory=dict[str, str])
+    """xxh3-128 of every other file of the folder, by its path in it."""
 
     @property
     def records_in(self) -> int:
@@ -147,7 +151,8 @@ class Manifest:
         """The content of ``manifest.json``: all fields, and the totals for a reader's convenience."""
         totals = ("records_in", "documents", "empty", "quarantined", "bytes", "tokens", "rows", "efficiency")
         head = {"format": FORMAT, "version": VERSION}
-        return head | asdict(self) | {"totals": {name: getattr(self, name) for name in totals}}
+        content = head | asdict(self) | {"totals": {name: getattr(self, name) for name in totals}}
+        return content | {"checksum": content_checksum(content)}
 
     def save(self, folder: Path) -> None:
         """Writes ``manifest.json`` in one step; the folder counts as finished from then on."""
@@ -168,7 +173,7 @@ class Manifest:
             raise ShardError(f"{path} does not exist: {known}; make it with 'tersely prepare'")
         try:
             content = json.loads(path.read_bytes())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ShardError(f"{path} cannot be read: {error}") from error
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ShardError(f"{path} is not a tersely manifest: its 'format' is not {FORMAT!r}")
@@ -191,6 +196,10 @@ class Manifest:
             raise ShardError(f"{path} lacks a field or has one of the wrong type: {error}") from error
         manifest._check_shards(path)
         manifest.check_counts()
+        if content.get("checksum") != content_checksum(content):
+            raise ShardError(
+                f"{path} was changed: its checksum is not that of its content; prepare the corpus again"
+            )
         return manifest
 
     def _check_shards(self, path: Path) -> None:
@@ -200,13 +209,37 @@ class Manifest:
                 raise ShardError(f"{path} names the shard {name!r}: only plain file names are allowed")
         if len(set(names)) != len(names):
             raise ShardError(f"{path} names a shard twice")
+        for file in self.files:
+            if not all(_SAFE_NAME.fullmatch(part) and set(part) != {"."} for part in file.split("/")):
+                raise ShardError(f"{path} names the file {file!r}: only files within the folder are allowed")
         for shard in self.shards:
             if min(shard.rows, shard.pieces, shard.tokens, shard.size) < 0:
                 raise ShardError(f"{path} gives {shard.name} a negative count")
 
 
+def content_checksum(content: dict[str, Any]) -> str:
+    """xxh3-128 of a manifest's content, in one canonical form, but for the checksum itself."""
+    rest = {name: value for name, value in content.items() if name != "checksum"}
+    return xxhash.xxh3_128_hexdigest(json.dumps(rest, sort_keys=True).encode())
+
+
+_JSON_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "bool": (bool,),
+    "int | None": (int, type(None)),
+    "dict[str, str]": (dict,),
+}
+
+
 def _entry(kind: type[_Entry], content: Any) -> _Entry:
     if not isinstance(content, dict):
         raise TypeError(f"{kind.__name__} is {type(content).__name__}, not an object")
-    names = {item.name for item in fields(kind)}  # pyright: ignore[reportArgumentType]
+    names = {item.name: _JSON_TYPES.get(str(item.type)) for item in fields(kind)}  # pyright: ignore[reportArgumentType]
+    for name, value in content.items():
+        expected = names.get(name)
+        if expected and (
+            not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected)
+        ):
+            raise TypeError(f"{kind.__name__}.{name} is {value!r}")
     return kind(**{name: value for name, value in content.items() if name in names})

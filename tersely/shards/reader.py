@@ -49,15 +49,7 @@ class ShardFolder:
         self.path = Path(path)
         self.manifest = Manifest.load(path)
         for entry in self.manifest.shards:
-            file = self.path / entry.name
-            if not file.is_file() or file.is_symlink():
-                raise ShardError(
-                    f"{file} is missing: the folder was copied in part, or the shard was deleted"
-                )
-            if file.stat().st_size != entry.size:
-                raise ShardError(
-                    f"{file} has {file.stat().st_size} bytes, the manifest says {entry.size}: copy or prepare it again"
-                )
+            check_size(self.path / entry.name, entry)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Other processes map the files themselves."""
@@ -66,7 +58,9 @@ class ShardFolder:
     @cached_property
     def shards(self) -> list[Shard]:
         """All shards, mapped into memory."""
-        return [read_shard(self.path / entry.name, entry) for entry in self.manifest.shards]
+        return [
+            read_shard(self.path / entry.name, entry, self.manifest.dtype) for entry in self.manifest.shards
+        ]
 
     @cached_property
     def pieces(self) -> StoredPieces:
@@ -107,13 +101,30 @@ class ShardFolder:
         return np.concatenate(parts) if parts else np.empty(0, self.manifest.dtype)
 
 
-def read_shard(path: Path, entry: ShardEntry) -> Shard:
-    """Maps a shard. Raises ShardError if it is not an Arrow file of our layout with the rows of ``entry``."""
+def check_size(path: Path, entry: ShardEntry) -> None:
+    """Raises ShardError unless the shard is a plain file of the size that the manifest says."""
+    if path.is_symlink():
+        raise ShardError(f"{path} is a symbolic link, which a shard must not be: put the file itself there")
+    if not path.is_file():
+        raise ShardError(f"{path} is missing: the folder was copied in part, or the shard was deleted")
+    if path.stat().st_size != entry.size:
+        raise ShardError(
+            f"{path} has {path.stat().st_size} bytes, the manifest says {entry.size}: copy or prepare it again"
+        )
+
+
+def read_shard(path: Path, entry: ShardEntry, dtype: str) -> Shard:
+    """Maps a shard. Raises ShardError if it is not an Arrow file of our layout with the rows of ``entry`` and
+    ids of ``dtype``.
+    """
     try:
         table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
         columns = [Ragged.from_arrow(table.column(name)) for name in Shard.__dataclass_fields__]
     except (pa.ArrowException, KeyError, OSError, ValueError) as error:
         raise ShardError(f"{path} is not a readable shard: {error}") from error
+    kinds = [str(column.values.dtype) for column in columns]
+    if kinds != [dtype, "int32", "int64", "int64"]:
+        raise ShardError(f"{path} has columns of {', '.join(kinds)}, which are not those of the format")
     shard = Shard(*columns)
     counts = (len(shard.input_ids), len(shard.seq_lengths.values), len(shard.input_ids.values))
     if counts != (entry.rows, entry.pieces, entry.tokens):

@@ -10,15 +10,16 @@ import numpy as np
 from tersely.errors import ShardError
 from tersely.shards.atomic import TEMPORARY
 from tersely.shards.manifest import Manifest
-from tersely.shards.reader import Shard, read_shard
+from tersely.shards.reader import Shard, check_size, read_shard
 from tersely.shards.writer import file_checksum
 
 
 def verify(folder: str | Path) -> Iterator[tuple[str, str | None]]:
     """Checks the manifest and then each shard: (what was checked, what is wrong or None), as it goes.
 
-    Checked are the counts of the manifest; size, checksum, columns and row counts of each shard; that ids are in the
-    vocabulary, rows within capacity and made of their pieces, and that every document is stored once.
+    Checked are the counts and the checksum of the manifest; size, checksum, columns and row counts of each shard; that
+    ids are in the vocabulary, rows within capacity and made of their pieces, and that every document is stored once;
+    and the checksum of every other file.
     """
     folder = Path(folder)
     try:
@@ -31,11 +32,10 @@ def verify(folder: str | Path) -> Iterator[tuple[str, str | None]]:
     for entry in manifest.shards:
         path = folder / entry.name
         try:
-            if not path.is_file() or path.stat().st_size != entry.size:
-                raise ShardError(f"{path} is missing or not of {entry.size} bytes: copy or prepare it again")
+            check_size(path, entry)
             if (found := file_checksum(path)) != entry.xxh3_128:
                 raise ShardError(f"{path} has checksum {found}, not {entry.xxh3_128}: its bytes have changed")
-            shard = read_shard(path, entry)
+            shard = read_shard(path, entry, manifest.dtype)
             _check_shard(path, shard, manifest)
         except ShardError as error:
             yield entry.name, str(error)
@@ -45,8 +45,11 @@ def verify(folder: str | Path) -> Iterator[tuple[str, str | None]]:
         yield entry.name, None
     if len(spans) == len(manifest.shards) + 1:
         yield "documents", _document_fault(np.concatenate(spans), manifest)
-    known = {"manifest.json", "state.json", "dataset_info.json", "quarantine.jsonl", "tokenizer"}
-    known |= {entry.name for entry in manifest.shards}
+    for name, checksum in manifest.files.items():
+        path = folder / name
+        sound = path.is_file() and not path.is_symlink() and file_checksum(path) == checksum
+        yield name, None if sound else f"{path} is missing or was changed: copy or prepare it again"
+    known = {entry.name for entry in manifest.shards}
     for path in sorted(folder.iterdir()):
         if path.name not in known and (path.suffix == ".arrow" or path.name.startswith(TEMPORARY)):
             yield path.name, f"{path} is not in the manifest: it is of another run; remove it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,11 @@ class ShardWriter:
         self.shards.append(entry)
         return entry
 
-    def finish(self, manifest: Manifest) -> None:
-        """Makes the folder one that ``datasets.load_from_disk`` opens, then writes the manifest."""
+    def finish(self, manifest: Manifest) -> Manifest:
+        """Makes the folder one that ``datasets.load_from_disk`` opens, then writes the manifest.
+
+        The manifest is completed with the shards written, and the checksums of the folder's other files.
+        """
         info = {
             "features": _features(self.dtype),
             "description": "",
@@ -95,7 +99,15 @@ class ShardWriter:
             "_split": None,
         }
         replace_file(self.folder / "state.json", json.dumps(state, indent=2).encode())
+        shards = {shard.name for shard in self.shards}
+        files = {
+            str(path.relative_to(self.folder)): file_checksum(path)
+            for path in sorted(self.folder.rglob("*"))
+            if path.is_file() and path.name not in shards
+        }
+        manifest = replace(manifest, shards=list(self.shards), files=files)
         manifest.save(self.folder)
+        return manifest
 
     def _check(self, rows: Ragged, seq_lengths: Ragged) -> None:
         if len(rows.values) >= 2**31:

@@ -147,7 +147,7 @@ def test_verify_finds_a_flipped_bit_and_a_wrong_tokenizer(corpus):
     path.write_bytes(raw[:-100] + bytes([raw[-100] ^ 1]) + raw[-99:])
     code, out, _ = tersely("verify", corpus, "--json")
     assert code == 4
-    assert len(json.loads(out)["faults"]) == 2
+    assert len(json.loads(out)["faults"]) == 3  # the shard, the tokenizer's file, and the tokenizer it makes
 
 
 def test_doctor_says_what_works():
@@ -208,6 +208,17 @@ def test_a_terminal_sees_progress_and_a_pipe_does_not(docs, tmp_path):
     os.close(leader)
     assert "preparing" in shown
     assert b"preparing" not in done.stdout
+
+
+def test_a_terminal_shows_names_as_they_are(docs, tmp_path):
+    leader, follower = pty.openpty()
+    subprocess.run(
+        [*COMMAND, "prepare", str(docs), "--out", str(tmp_path / "x[bold]y[")], stdout=follower, check=True
+    )
+    os.close(follower)
+    shown = os.read(leader, 100_000).decode()
+    os.close(leader)
+    assert "x[bold]y[" in shown.replace("\r\n", "")
 
 
 def test_a_reader_that_goes_away_is_no_traceback(corpus):

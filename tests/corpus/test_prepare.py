@@ -48,6 +48,12 @@ def test_documents_come_back_byte_for_byte(write_jsonl, tmp_path, bpe_json, monk
     assert manifest.bytes == sum(len(text.encode()) for text in TEXTS)
 
 
+def test_the_tokenizer_may_be_a_path(write_jsonl, tmp_path, bpe_json):
+    (tmp_path / "tokenizer.json").write_text(bpe_json)
+    manifest = run(write_jsonl([{"text": "a"}]), tmp_path / "out", tmp_path / "tokenizer.json")
+    assert manifest.tokenizer.spec == str(tmp_path / "tokenizer.json")
+
+
 def test_datasets_opens_the_folder(corpus):
     opened = datasets.load_from_disk(str(corpus))
     manifest = ShardFolder(corpus).manifest
@@ -95,7 +101,7 @@ def test_a_document_of_no_tokens_counts_as_empty(write_jsonl, tmp_path, bpe_json
     for eos in (True, False):
         tok = SubwordTokenizer(json.dumps(content), {"eos_token": "<|endoftext|>"})
         manifest = run(path, tmp_path / f"out{eos}", tok, eos=eos)
-        assert (manifest.documents, manifest.empty) == (1, 1)
+        assert (manifest.documents, manifest.empty, manifest.bytes) == (1, 1, 1)
         assert faults(tmp_path / f"out{eos}") == []
 
 
@@ -233,3 +239,15 @@ def test_the_sample_can_be_prepared(tmp_path):
     assert manifest.documents > 3000
     assert manifest.efficiency > 0.99
     assert faults(tmp_path / "out") == []
+
+
+def test_an_estimate_counts_what_the_tokenizer_refuses(write_jsonl, tmp_path):
+    import tokenizers
+
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "<pad>": 1}, unk_token="<none>"))
+    tok = SubwordTokenizer(words.to_str())
+    path = write_jsonl([{"text": "a"}] * 30 + [{"text": "b"}] * 10)
+    figures = estimate(find_sources([path])[0], tok, capacity=64)
+    manifest = run(path, tmp_path / "out", tok)
+    assert (manifest.documents, manifest.quarantined) == (30, 10)
+    assert (figures.documents, figures.bad_share) == (30, 0.25)

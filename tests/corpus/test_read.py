@@ -135,20 +135,45 @@ def test_a_line_above_the_limit_is_rejected_in_bounded_memory(tmp_path, monkeypa
     assert f"{len(long)} bytes" in rejected[0].reason
 
 
-@pytest.mark.parametrize("ending", [".gz", ".zst"])
-def test_a_truncated_archive_says_so_and_keeps_what_came_before(tmp_path, ending):
-    import random
+def records(n):
+    return b"".join(json.dumps({"text": f"{i * 7919 % 104729} text {i}"}).encode() + b"\n" for i in range(n))
 
-    random.seed(0)
-    raw = b"".join(json.dumps({"text": str(random.random())}).encode() + b"\n" for _ in range(20_000))
+
+@pytest.mark.parametrize("ending", [".gz", ".zst", ".bz2"])
+@pytest.mark.parametrize("kept", [0.01, 0.5, 0.99, -1])
+def test_a_truncated_archive_says_so_and_keeps_what_came_before(tmp_path, ending, kept):
+    whole = PACKERS[ending](records(20_000))
     path = tmp_path / f"docs.jsonl{ending}"
-    whole = PACKERS[ending](raw)
-    path.write_bytes(whole[: len(whole) // 2])
+    path.write_bytes(whole[: int(len(whole) * kept) if kept > 0 else kept])
     texts, rejected, batches = read(path)
-    assert 0 <= len(texts) < 20_000
+    assert texts == [f"{i * 7919 % 104729} text {i}" for i in range(len(texts))]
+    assert len(texts) > {".gz": 20_000 * kept - 2000, ".zst": 20_000 * kept - 8000, ".bz2": -1}[ending]
     assert len(rejected) == 1
     assert "breaks off" in rejected[0].reason
     assert not batches[-1].complete
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+@pytest.mark.parametrize("tail", [b"\n", b"\0" * 512, b"garbage"])
+def test_what_follows_an_archive_costs_no_record_before_it(tmp_path, ending, tail):
+    path = tmp_path / f"docs.jsonl{ending}"
+    path.write_bytes(PACKERS[ending](records(3000)) + tail)
+    texts, rejected, batches = read(path)
+    assert len(texts) == 3000
+    assert [r.line for r in rejected] == [3001]
+    assert not batches[-1].complete
+
+
+def test_text_that_begins_like_an_archive_is_text(tmp_path):
+    (tmp_path / "a.txt").write_text("BZhang Wei wrote this.")
+    (tmp_path / "b.txt").write_text("")
+    assert read(tmp_path)[0] == ["BZhang Wei wrote this.", ""]
+
+
+def test_a_zstd_archive_may_begin_with_a_skippable_frame(tmp_path):
+    frame = b"\x50\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"meta"
+    (tmp_path / "docs.jsonl.zst").write_bytes(frame + zstd(records(10)))
+    assert len(read(tmp_path / "docs.jsonl.zst")[0]) == 10
 
 
 @pytest.mark.parametrize("ending", [".gz", ".zst"])
@@ -221,9 +246,9 @@ def test_folders_are_read_in_order_and_other_files_reported(tmp_path):
         "b.jsonl",
         "sub/a.ndjson",
     ]
-    assert passed_over == [tmp_path / "notes.md"]
+    assert passed_over == [tmp_path / ".hidden/c.jsonl", tmp_path / "notes.md"]
     every, none = find_sources([tmp_path], input_format="text")
-    assert (len(every), none) == (3, [])
+    assert (len(every), none) == (3, [tmp_path / ".hidden/c.jsonl"])
 
 
 def test_standard_input_is_json_lines_also_compressed(monkeypatch):
@@ -271,3 +296,54 @@ def test_the_sample_is_the_standard_library():
     assert any(text.startswith('"""Random variable generators') for text in texts)  # random.py itself
     assert any(text.startswith("Random variable generators") for text in texts)  # and its docstring
     assert batches[-1].bytes_read == source.size
+
+
+def test_a_file_that_cannot_be_read_does_not_cost_the_others(tmp_path, monkeypatch):
+    for name in "abc":
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"text": name}) + "\n")
+    sources, _ = find_sources([tmp_path])
+    (tmp_path / "b.jsonl").unlink()
+    batches = [batch for source in sources for batch in source.batches()]
+    assert [text for batch in batches for text in batch.texts] == ["a", "c"]
+    assert [r.reason for batch in batches for r in batch.rejected] == [
+        f"{tmp_path / 'b.jsonl'} cannot be read: No such file or directory"
+    ]
+
+
+def test_parquet_columns_are_checked_before_anything_is_read(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n')
+    pq.write_table(pa.table({"text": pa.array([{"x": 1}])}), tmp_path / "b.parquet")
+    with pytest.raises(UsageError, match="struct"):
+        find_sources([tmp_path])
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"])] * 2, ["text", "text"]), tmp_path / "b.parquet")
+    with pytest.raises(UsageError, match="several columns"):
+        find_sources([tmp_path])
+
+
+def test_a_parquet_column_of_nulls_is_rejected_row_by_row(tmp_path):
+    pq.write_table(pa.table({"text": pa.nulls(3)}), tmp_path / "docs.parquet")
+    texts, rejected, _ = read(tmp_path / "docs.parquet")
+    assert (texts, len(rejected)) == ([], 3)
+
+
+def test_a_parquet_value_above_the_limit_is_rejected(tmp_path, monkeypatch):
+    monkeypatch.setattr("tersely.corpus.text.MAX_RECORD_BYTES", 10)
+    pq.write_table(pa.table({"text": ["short", "x" * 11]}), tmp_path / "docs.parquet")
+    texts, rejected, _ = read(tmp_path / "docs.parquet")
+    assert (texts, rejected[0].line) == (["short"], 2)
+
+
+def test_closed_standard_input_is_named(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(CorpusError, match="standard input cannot be read: it is closed"):
+        ByteStream(None)
+
+
+def test_links_are_reported_and_not_followed(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/a.jsonl").write_text('{"text": "a"}\n')
+    (tmp_path / "link").symlink_to(tmp_path / "sub")
+    (tmp_path / "gone.jsonl").symlink_to(tmp_path / "nowhere")
+    sources, passed_over = find_sources([tmp_path])
+    assert [source.name for source in sources] == [str(tmp_path / "sub/a.jsonl")]
+    assert passed_over == [tmp_path / "gone.jsonl", tmp_path / "link"]

@@ -10,6 +10,7 @@ from tersely import Ragged
 from tersely.errors import ShardError
 from tersely.shards import Manifest, ShardFolder, ShardWriter, verify
 from tersely.shards.atomic import replace_file, whole_file
+from tersely.shards.manifest import content_checksum
 from tersely.shards.writer import file_checksum
 
 
@@ -73,6 +74,7 @@ def change(folder, **fields):
     path = folder / "manifest.json"
     content = json.loads(path.read_text())
     content.update(fields)
+    content["checksum"] = content_checksum(content)
     path.write_text(json.dumps(content))
 
 
@@ -89,6 +91,10 @@ def change_shard(folder, **fields):
         ({"tokenizer": None}, "wrong type"),
         ({"shards": [{"name": "x"}]}, "lacks a field"),
         ({"packing": {}}, "lacks a field"),
+        ({"packing": {"capacity": "256", "strategy": "mix", "overflow": "split", "seed": 0}}, "wrong type"),
+        ({"dtype": 5}, "wrong type"),
+        ({"truncated_tokens": True}, "wrong type"),
+        ({"files": {"../x": ""}}, "within the folder"),
     ],
 )
 def test_manifests_that_are_not_ours_are_refused(corpus, fields, words):
@@ -115,8 +121,29 @@ def test_symlinks_duplicates_and_negative_counts_are_refused(corpus):
     change(corpus, shards=[entry])
     (corpus / entry["name"]).rename(corpus.parent / "elsewhere")
     os.symlink(corpus.parent / "elsewhere", corpus / entry["name"])
-    with pytest.raises(ShardError, match="missing"):
+    with pytest.raises(ShardError, match="symbolic link"):
         ShardFolder(corpus)
+    assert "symbolic link" in faults(corpus)[0]
+
+
+def test_a_manifest_that_nobody_resealed_is_refused(corpus):
+    path = corpus / "manifest.json"
+    path.write_text(path.read_text().replace('"eos": true', '"eos": false'))
+    with pytest.raises(ShardError, match="was changed"):
+        ShardFolder(corpus)
+    path.write_text("[" * 100_000)
+    with pytest.raises(ShardError, match="cannot be read"):
+        ShardFolder(corpus)
+
+
+@pytest.mark.parametrize(
+    "name", ["quarantine.jsonl", "state.json", "dataset_info.json", "tokenizer/tersely_tokenizer.json"]
+)
+def test_every_file_of_the_folder_is_checked(corpus, name):
+    (corpus / name).write_text("x")
+    assert f"{name} is missing or was changed" in faults(corpus)[0]
+    (corpus / name).unlink()
+    assert f"{name} is missing or was changed" in faults(corpus)[0]
 
 
 def test_unknown_fields_are_ignored(corpus):
@@ -137,7 +164,9 @@ def faults(folder):
 
 def test_a_sound_folder_has_no_faults(corpus):
     assert faults(corpus) == []
-    assert [name for name, _ in verify(corpus)] == ["manifest.json", "data-00000.arrow", "documents"]
+    names = [name for name, _ in verify(corpus)]
+    assert names[:3] == ["manifest.json", "data-00000.arrow", "documents"]
+    assert {"state.json", "dataset_info.json", "quarantine.jsonl"} < set(names)
 
 
 def test_any_flipped_bit_is_found(corpus):
@@ -152,7 +181,7 @@ def test_any_flipped_bit_is_found(corpus):
 def test_truncated_and_missing_shards_are_found(corpus):
     path = corpus / "data-00000.arrow"
     path.write_bytes(path.read_bytes()[:-8])
-    assert "missing or not of" in faults(corpus)[0]
+    assert "the manifest says" in faults(corpus)[0]
     path.unlink()
     assert "missing" in faults(corpus)[0]
 

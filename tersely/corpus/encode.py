@@ -1,0 +1,49 @@
+"""A batch of texts to ids, without the documents that the tokenizer cannot encode and those that give no ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tersely.corpus.read import Batch, Rejected
+from tersely.errors import TokenizeError
+from tersely.ragged import Ragged
+from tersely.tokenize import Tokenizer
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What became of the texts of a batch: every one is a row of ``ids``, ``empty`` or ``failed``.
+
+    ``bytes`` are the UTF-8 bytes of the documents that are rows.
+    """
+
+    ids: Ragged
+    bytes: int
+    empty: int
+    failed: list[Rejected]
+
+
+def encode_batch(batch: Batch, tok: Tokenizer, bos: bool, eos: bool) -> Encoded:
+    """Encodes all texts of a batch; one that the tokenizer refuses is taken out with its reason, and the rest tried again."""
+    texts, places = list(batch.texts), list(zip(batch.lines, batch.bytes_at, strict=True))
+    failed: list[Rejected] = []
+    while True:
+        try:
+            ids = tok.encode(texts, bos=bos, eos=eos)
+            break
+        except TokenizeError as error:
+            if error.document is None:
+                raise
+            text, (line, byte) = texts.pop(error.document), places.pop(error.document)
+            failed.append(Rejected.of(text.encode("utf-8", "replace"), line, byte, f"not encoded: {error}"))
+    kept = ids.lengths > bos + eos
+    size = sum(_utf8_bytes(text) for text, is_kept in zip(texts, kept.tolist(), strict=True) if is_kept)
+    if not kept.all():
+        ids = ids.take(np.flatnonzero(kept))
+    return Encoded(ids, size, len(texts) - len(ids), failed)
+
+
+def _utf8_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
