@@ -142,7 +142,7 @@ class Ragged:
         offsets = _cumulative(lengths)
         if isinstance(self.values, np.ndarray):
             return _trusted(gather_rows(self.values, starts, offsets), offsets)
-        taken = _trusted(_Shape(int(offsets[-1])), offsets)
+        taken = _trusted(range(int(offsets[-1])), offsets)  # only its shape is used
         source = taken.positions + starts[taken.segment_ids]
         nested = isinstance(self.values, Ragged)
         return _trusted(self.values.take(source) if nested else self.values[source], offsets)
@@ -258,7 +258,7 @@ class Ragged:
             )
         if len(counts) and int(counts.min()) < 0:
             raise RaggedError("a length is negative")
-        shape = _trusted(_Shape(int(counts.sum())), _cumulative(counts))
+        shape = _trusted(range(int(counts.sum())), _cumulative(counts))
         return _trusted(padded[shape.segment_ids, shape.positions], shape.offsets)
 
     def to_nested(self, device: Any = None) -> torch.Tensor:
@@ -299,16 +299,6 @@ class Ragged:
             else f"{len(self.values)} {self.values.dtype}"
         )
         return f"Ragged({len(self)} rows of {inner})"
-
-
-class _Shape:
-    """Stands for ``total`` values where only the offsets matter."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-
-    def __len__(self) -> int:
-        return self.total
 
 
 def _trusted(values: Any, offsets: Any) -> Ragged:

@@ -279,4 +279,5 @@ def test_a_datasets_iterable_resumes_by_its_own_state(corpus):
 
 
 def test_states_are_json_whatever_integers_came_in(corpus):
-    json.dumps(PackedDataset(corpus, np.int64(128), seed=np.int64(3)).state_dict())
+    state = PackedDataset(corpus, np.int64(128), seed=np.int64(3)).state_dict()
+    assert json.loads(json.dumps(state)) == state
