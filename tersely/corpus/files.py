@@ -56,7 +56,7 @@ class ByteStream:
         return self._counted.count * min(uncompressed, self._given) // max(1, self._given)
 
     def blocks(self) -> Iterator[bytes]:
-        """The bytes, some megabytes at a time; all that precede a fault, if the file can be read twice."""
+        """The bytes, some megabytes at a time, up to a fault (or to the piece of an archive that has it)."""
         parts: list[bytes] = []
         size = 0
         try:
@@ -89,14 +89,18 @@ class ByteStream:
             yield part
 
     def _before_fault(self, known: int) -> bytes:
-        """The bytes between the ``known`` ones and the fault, one by one on a second reading (less than a step)."""
+        """The bytes between the ``known`` ones and the fault, one by one on a second reading.
+
+        Arrow inflates a piece of the archive before it gives its first byte, so a fault that it finds there, such as a
+        wrong checksum, still costs that piece.
+        """
         found: list[bytes] = []
         if self._path is not None and self._codec is not None and self._path.is_file():
             try:
                 with self._path.open("rb") as raw:
                     stream = pa.CompressedInputStream(pa.PythonFile(raw, "r"), self._codec)
-                    while known:
-                        known -= len(stream.read(min(known, _STEP)))
+                    while known and (part := stream.read(min(known, _STEP))):
+                        known -= len(part)
                     while byte := stream.read(1):
                         found.append(byte)
             except (OSError, pa.ArrowException):

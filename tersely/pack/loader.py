@@ -142,7 +142,8 @@ class PackedDataset(IterableDataset[dict[str, np.ndarray]]):
                 f"the state was saved by worker {start.worker} of {start.workers}, this is worker {worker} of {workers}: "
                 "use the same num_workers, or a state saved in the main process (num_workers=0)"
             )
-        return self._tracked(replace(start, worker=worker, workers=workers))
+        self._position = replace(start, worker=worker, workers=workers)
+        return self._tracked(self._position)
 
     def _tracked(self, start: _Position) -> Iterator[dict[str, np.ndarray]]:
         for position, row in self.rows_from(start):
@@ -153,15 +154,23 @@ class PackedDataset(IterableDataset[dict[str, np.ndarray]]):
         """Each row from ``start`` on, and where a reader stands that has it; changes nothing."""
         bins = len(self.plan.bins)
         order = np.random.default_rng((self.seed, start.epoch)).permutation(bins)
-        # Every rank gets equally many rows from the base on: the last ones are the first of the epoch again.
-        end = start.base + -(-max(0, bins - start.base) // self.world_size) * self.world_size
         done = start.done
-        while (row := start.base + (done * start.workers + start.worker) * self.world_size + self.rank) < end:
+        while (row := self._next_row(replace(start, done=done))) is not None:
             done += 1
             here = replace(start, done=done)
             if start.workers == 1:
                 here = replace(start, base=start.base + done * self.world_size, done=0)
             yield here, self.row(int(order[row % bins]))
+
+    def _next_row(self, at: _Position) -> int | None:
+        """The row of the epoch's order that a reader at ``at`` gets next, None at the end of the epoch.
+
+        Every rank gets equally many rows from the base on: the last ones are the first of the epoch again.
+        """
+        left = max(0, len(self.plan.bins) - at.base)
+        end = at.base + -(-left // self.world_size) * self.world_size
+        row = at.base + (at.done * at.workers + at.worker) * self.world_size + self.rank
+        return row if row < end else None
 
     def _standing(self) -> _Position:
         """Where the next reader of this epoch starts."""
@@ -181,7 +190,8 @@ class PackedDataset(IterableDataset[dict[str, np.ndarray]]):
     def to_hf(self) -> datasets.IterableDataset:
         """The same rows as a ``datasets.IterableDataset``, for trainers that take nothing else, such as TRL's.
 
-        ``set_epoch`` of the result is that of this dataset. ``datasets`` reads it in one worker process at most.
+        ``set_epoch`` of the result is that of this dataset (of the result itself: what ``map`` makes of it loses it).
+        ``datasets`` reads it in one worker process at most.
         """
         import datasets
 
@@ -216,6 +226,11 @@ class PackedDataset(IterableDataset[dict[str, np.ndarray]]):
             raise PackError(
                 f"the loader state is of version {state.get('version')}, this tersely reads {_STATE_VERSION}"
             )
+        missing = {"plan", "seed", "world_size", *_Position.__dataclass_fields__} - set(state)
+        if missing:
+            raise PackError(
+                f"the loader state lacks {', '.join(sorted(missing))}: it is not one of PackedDataset"
+            )
         if state["plan"] != self.plan.fingerprint or state["seed"] != self.seed:
             raise PackError(
                 "the loader state was saved for another plan: use the same folder, capacity, strategy, overflow and seed"
@@ -225,8 +240,11 @@ class PackedDataset(IterableDataset[dict[str, np.ndarray]]):
                 f"the state was saved inside a worker of {state['world_size']} ranks, there are {self.world_size} now: "
                 "resume with as many, or save it in the main process"
             )
-        self._resume = _Position(**{name: state[name] for name in _Position.__dataclass_fields__})
-        self._epoch.fill_(self._resume.epoch)
+        position = _Position(**{name: state[name] for name in _Position.__dataclass_fields__})
+        if self.epoch > position.epoch and self._next_row(position) is None:
+            return  # that epoch is over, and set_epoch has gone on already (torchdata loads states late)
+        self._resume = position
+        self._epoch.fill_(position.epoch)
 
     def __getstate__(self) -> dict[str, Any]:
         """Worker processes plan again instead of being sent the plan."""

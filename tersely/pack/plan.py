@@ -186,15 +186,9 @@ class PackPlan:
             capacity, seed = operator.index(settings["capacity"]), operator.index(settings["seed"])
             made = cls(lengths, bins, capacity, strategy, overflow, seed)
             made._check()
-        except (
-            OSError,
-            EOFError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            zipfile.BadZipFile,
-        ) as error:
+        except (OSError, RuntimeError, MemoryError, zipfile.BadZipFile) as error:
+            raise PackError(f"{path} cannot be read as a saved plan: {error}") from error
+        except (EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise PackError(f"{path} is not a saved plan: {error}") from error
         return made
 

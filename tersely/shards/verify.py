@@ -51,7 +51,7 @@ def verify(folder: str | Path) -> Iterator[tuple[str, str | None]]:
         yield name, None if sound else f"{path} is missing or was changed: copy or prepare it again"
     known = {entry.name for entry in manifest.shards}
     for path in sorted(folder.iterdir()):
-        if path.name not in known and (path.suffix == ".arrow" or path.name.startswith(TEMPORARY)):
+        if path.name not in known and (path.match("data-*.arrow") or path.name.startswith(TEMPORARY)):
             yield path.name, f"{path} is not in the manifest: it is of another run; remove it"
 
 

@@ -99,11 +99,10 @@ class ShardWriter:
             "_split": None,
         }
         replace_file(self.folder / "state.json", json.dumps(state, indent=2).encode())
-        shards = {shard.name for shard in self.shards}
+        others = [self.folder / name for name in ("dataset_info.json", "quarantine.jsonl", "state.json")]
+        others += sorted((self.folder / "tokenizer").rglob("*"))
         files = {
-            str(path.relative_to(self.folder)): file_checksum(path)
-            for path in sorted(self.folder.rglob("*"))
-            if path.is_file() and path.name not in shards
+            path.relative_to(self.folder).as_posix(): file_checksum(path) for path in others if path.is_file()
         }
         manifest = replace(manifest, shards=list(self.shards), files=files)
         manifest.save(self.folder)

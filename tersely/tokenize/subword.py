@@ -61,7 +61,7 @@ class SubwordTokenizer:
             if token not in vocabulary:
                 raise TokenizeError(f"the {role} {token!r} is not in the vocabulary: name one that is")
         self._special_ids = {role: vocabulary[token] for role, token in self._specials.items()}
-        reserved = _reserved_ids(content, vocabulary) | set(self._special_ids.values())
+        reserved = _reserved_ids(content, vocabulary, self._specials)
         self._reserved = np.zeros(self._vocab_size, np.bool_)
         self._reserved[list(reserved)] = True
 
@@ -290,14 +290,21 @@ def _added_tokens(content: dict[str, Any]) -> list[dict[str, Any]]:
     return added
 
 
-def _reserved_ids(content: dict[str, Any], vocabulary: dict[str, int]) -> set[int]:
-    """The ids of special tokens, but for the unknown token, which text may rightly become."""
+def _reserved_ids(content: dict[str, Any], vocabulary: dict[str, int], specials: dict[str, str]) -> set[int]:
+    """The ids that no text may become: of special tokens, and of added ones that open or close documents or are
+    spelled like those. Not of the unknown token, which text may rightly become, nor of ordinary words.
+    """
     model = content.get("model") or {}
     unknown = {model.get("unk_token"), "<unk>", "[UNK]", "<|unk|>"}
-    special = {str(token["content"]) for token in _added_tokens(content) if token.get("special")} - unknown
+    bounds = {specials.get("bos_token"), specials.get("eos_token")}
+    bounds |= {*_USUAL_NAMES["bos_token"], *_USUAL_NAMES["eos_token"]}
+    added = _added_tokens(content)
+    reserved = {
+        str(token["content"]) for token in added if token.get("special") or token["content"] in bounds
+    } - unknown
     return {
         vocabulary[token]
-        for token in special
+        for token in reserved
         if token in vocabulary and vocabulary[token] != model.get("unk_id")
     }
 

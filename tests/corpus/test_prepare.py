@@ -251,3 +251,34 @@ def test_an_estimate_counts_what_the_tokenizer_refuses(write_jsonl, tmp_path):
     manifest = run(path, tmp_path / "out", tok)
     assert (manifest.documents, manifest.quarantined) == (30, 10)
     assert (figures.documents, figures.bad_share) == (30, 0.25)
+
+
+def test_many_refused_documents_cost_no_second_round_for_the_others(
+    write_jsonl, tmp_path, monkeypatch, bpe_json
+):
+    import tokenizers
+
+    stored = tokenizers.Tokenizer.from_str(bpe_json)
+    stored.add_tokens([tokenizers.AddedToken("</s>", special=False)])
+    tok, encoded = SubwordTokenizer(stored.to_str()), []
+    plain = SubwordTokenizer.encode
+    monkeypatch.setattr(
+        SubwordTokenizer, "encode", lambda self, t, **f: encoded.extend(t) or plain(self, t, **f)
+    )
+    path = write_jsonl([{"text": f"word {i}" + "</s>" * (i % 3 == 0)} for i in range(90)])
+    manifest = run(path, tmp_path / "out", tok)
+    assert (manifest.documents, manifest.quarantined) == (60, 30)
+    assert len(encoded) == 180
+    assert "document 0" not in (tmp_path / "out/quarantine.jsonl").read_text()
+
+
+def test_a_tokenizer_may_save_files_of_any_name(write_jsonl, tmp_path):
+    class Named(ByteTokenizer):
+        """Saves one file more."""
+
+        def save(self, folder):
+            super().save(folder)
+            (folder / "my vocab.txt").write_text("x")
+
+    run(write_jsonl([{"text": "a"}]), tmp_path / "out", Named())
+    assert faults(tmp_path / "out") == []

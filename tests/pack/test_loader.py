@@ -281,3 +281,53 @@ def test_a_datasets_iterable_resumes_by_its_own_state(corpus):
 def test_states_are_json_whatever_integers_came_in(corpus):
     state = PackedDataset(corpus, np.int64(128), seed=np.int64(3)).state_dict()
     assert json.loads(json.dumps(state)) == state
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("first_rows", "second_rows"), [(5, 0), (5, 1), (0, 3), (4, 2)])
+def test_states_saved_shortly_after_resuming_are_right(corpus, workers, first_rows, second_rows):
+    def loader():
+        dataset = PackedDataset(corpus, capacity=128)
+        return StatefulDataLoader(dataset, batch_size=1, num_workers=workers, collate_fn=first)
+
+    expected, got, state = keys(PackedDataset(corpus, capacity=128)), [], None
+    for stop in (first_rows, second_rows, None):
+        fresh = loader()
+        if state:
+            fresh.load_state_dict(state)
+        rows = iter(fresh)
+        got += keys(rows) if stop is None else take(rows, stop)
+        state = pickle.loads(pickle.dumps(fresh.state_dict()))
+    assert got == expected
+
+
+def test_a_state_is_that_of_the_iterator_from_its_first_moment(corpus):
+    dataset, resumed = PackedDataset(corpus, capacity=128), PackedDataset(corpus, capacity=128)
+    take(iter(dataset), 4)
+    resumed.load_state_dict(dataset.state_dict())
+    iter(resumed)
+    assert resumed.state_dict()["base"] == 4
+    keys(dataset)
+    iter(dataset)
+    assert dataset.state_dict()["base"] == 0
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_after_a_state_of_an_ended_epoch_comes_the_epoch_that_was_set(corpus, workers):
+    def loader():
+        dataset = PackedDataset(corpus, capacity=128)
+        return dataset, StatefulDataLoader(dataset, batch_size=1, num_workers=workers, collate_fn=first)
+
+    _, ended = loader()
+    list(ended)
+    dataset, resumed = loader()
+    resumed.load_state_dict(ended.state_dict())
+    dataset.set_epoch(1)
+    expected = PackedDataset(corpus, capacity=128)
+    expected.set_epoch(1)
+    assert keys(resumed) == keys(expected)
+
+
+def test_states_that_lack_something_are_refused(corpus):
+    with pytest.raises(PackError, match="lacks base"):
+        PackedDataset(corpus).load_state_dict({"version": 1})

@@ -244,3 +244,11 @@ def test_tokens_are_views_of_the_file_where_a_document_is_in_one_piece(corpus):
     document = next(d for d in range(120) if folder.pieces.first[d + 1] - folder.pieces.first[d] == 1)
     assert np.shares_memory(folder.tokens(document, 0, 5), shard.input_ids.values)
     assert folder.tokens(document, 3, 3).size == 0
+
+
+def test_caches_that_datasets_puts_into_the_folder_are_no_fault(corpus):
+    import datasets
+
+    datasets.load_from_disk(str(corpus)).map(lambda row: {"n": len(row["input_ids"])})
+    assert len(list(corpus.glob("*.arrow"))) == 2
+    assert faults(corpus) == []

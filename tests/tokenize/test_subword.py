@@ -236,3 +236,20 @@ def test_bytes_that_are_not_utf8_are_refused(bpe_json):
     with pytest.raises(TokenizeError, match="document 1 is not UTF-8 at byte 1") as caught:
         SubwordTokenizer(bpe_json).encode([b"ok", b"a\xff"])
     assert caught.value.document == 1
+
+
+def test_ordinary_and_unknown_text_is_never_refused(bpe_json):
+    for role in ({"eos_token": "w"}, {"pad_token": "!"}, {"bos_token": "\u010a"}):
+        tok = SubwordTokenizer(bpe_json, role)
+        assert tok.decode(tok.encode(["hi! w\n"])) == [b"hi! w\n"]
+    pieces = [("<unk>", 0.0), ("a", -1.0)]
+    stored = tokenizers.Tokenizer(tokenizers.models.Unigram(pieces, unk_id=0))
+    stored.add_special_tokens(["<unk>"])
+    assert SubwordTokenizer(stored.to_str(), {"pad_token": "<unk>"}).encode(["a\u2603"]).to_list() == [[1, 0]]
+
+
+def test_added_tokens_spelled_like_bounds_are_refused_too(bpe_json):
+    stored = tokenizers.Tokenizer.from_str(bpe_json)
+    stored.add_tokens([tokenizers.AddedToken("</s>", rstrip=True, special=False)])
+    with pytest.raises(TokenizeError, match="spells the special token '</s>"):
+        SubwordTokenizer(stored.to_str()).encode(["<b>x</s>   y"])
