@@ -41,13 +41,13 @@ class ByteStream:
         self._path = path
         try:
             self._raw = _standard_input() if path is None else path.open("rb")
-            head = self._raw.peek(16)
+            head = self._raw.read(16)
         except OSError as error:
             raise CorpusError(
                 f"{path or 'standard input'} cannot be read: {error.strerror or error}"
             ) from error
         self._codec = next((codec for codec, magic in _MAGIC if magic.match(head)), None)
-        self._counted = _Counted(self._raw)
+        self._counted = _Counted(self._raw, head)
         self._given = 0
         self.fault = ""
 
@@ -116,14 +116,18 @@ def _standard_input() -> io.BufferedReader[Any]:
 
 
 class _Counted(io.RawIOBase):
-    """Passes reads on and counts the bytes."""
+    """Passes reads on, first of the ``head`` that was read already, and counts the bytes."""
 
-    def __init__(self, raw: io.BufferedReader[Any]) -> None:
+    def __init__(self, raw: io.BufferedReader[Any], head: bytes) -> None:
         self._raw = raw
+        self._head = head
         self.count = 0
 
     def read(self, size: int = -1) -> bytes:
-        block = self._raw.read(size)
+        block = self._head[:size] if size >= 0 else self._head
+        self._head = self._head[len(block) :]
+        if not block or size < 0:
+            block += self._raw.read(size)
         self.count += len(block)
         return block
 

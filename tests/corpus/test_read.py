@@ -347,3 +347,24 @@ def test_links_are_reported_and_not_followed(tmp_path):
     sources, passed_over = find_sources([tmp_path])
     assert [source.name for source in sources] == [str(tmp_path / "sub/a.jsonl")]
     assert passed_over == [tmp_path / "gone.jsonl", tmp_path / "link"]
+
+
+def test_a_pipe_that_starts_slowly_is_still_told_by_its_first_bytes(tmp_path):
+    import os
+    import threading
+
+    fifo = tmp_path / "slow.jsonl"
+    os.mkfifo(fifo)
+    packed = gzip.compress(records(50))
+
+    def feed():
+        with fifo.open("wb", buffering=0) as pipe:
+            for part in (packed[:1], packed[1:9], packed[9:]):
+                pipe.write(part)
+                threading.Event().wait(0.1)
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    blocks = b"".join(ByteStream(fifo).blocks())
+    thread.join()
+    assert blocks == records(50)
