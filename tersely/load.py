@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +12,23 @@ from tersely.errors import TokenizeError
 if TYPE_CHECKING:
     from tersely.tokenize import Tokenizer
 
-_FORMS = "'bytes', 'bytes:PRESET', a tokenizer.json, or a folder that holds a saved tokenizer"
+_FORMS = (
+    "'bytes', 'bytes:PRESET', a tokenizer.json, a NAME.tiktoken, a SentencePiece .model, or a folder that holds a saved "
+    "tokenizer"
+)
 
 
-def load_tokenizer(spec: str | Path) -> Tokenizer:
+def load_tokenizer(
+    spec: str | Path, *, threads: int | None = None, allowed_specials: Sequence[str] | None = None
+) -> Tokenizer:
     """The tokenizer that ``spec`` names.
 
     Args:
         spec: ``"bytes"`` (ByT5's layout) or ``"bytes:blt"`` / ``"bytes:hnet"`` / ``"bytes:evabyte"``; the path of a
-            ``tokenizer.json``; or a folder written by ``save``, ``save_pretrained`` or ``tersely prepare``.
+            ``tokenizer.json``, a tiktoken rank file or a SentencePiece ``.model``; or a folder written by ``save``,
+            ``save_pretrained`` or ``tersely prepare``.
+        threads: how many threads encode, by default one for each processor; the ids do not depend on it.
+        allowed_specials: special tokens of a subword vocabulary that text may spell; by default those it was saved with.
 
     Raises:
         TokenizeError: nothing of that name exists, or it cannot be loaded; the message says what is allowed.
@@ -41,8 +50,8 @@ def load_tokenizer(spec: str | Path) -> Tokenizer:
             raise TokenizeError(
                 f"{path / CONFIG_NAME} is of type {config.get('type')!r}, made by a newer tersely?"
             )
-    if path.is_file() or (path / "tokenizer.json").is_file():
-        return SubwordTokenizer.load(path)
+    if path.is_file() or (path / "tokenizer.json").is_file() or (path / CONFIG_NAME).is_file():
+        return SubwordTokenizer.load(path, threads=threads, allowed_specials=allowed_specials)
     raise TokenizeError(f"no tokenizer {str(spec)!r}: give {_FORMS}")
 
 

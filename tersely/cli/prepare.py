@@ -30,7 +30,18 @@ _QUARANTINED = 3
     "spec",
     default="bytes",
     show_default=True,
-    help="bytes, bytes:blt, bytes:hnet, bytes:evabyte, a tokenizer.json, or a folder with a saved tokenizer.",
+    help="bytes, bytes:blt, bytes:hnet, bytes:evabyte, a tokenizer.json, NAME.tiktoken or SentencePiece .model, or a "
+    "folder with a saved tokenizer.",
+)
+@click.option(
+    "--allow-special",
+    "allowed_specials",
+    multiple=True,
+    metavar="TOKEN",
+    help="A special token that text may spell; may be given several times. All others stay text.",
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads that tokenize; by default one for each processor."
 )
 @click.option(
     "--pack",
@@ -180,7 +191,9 @@ def _dry_run(sources: list[Source], spec: str, options: dict[str, Any], as_json:
     from tersely.corpus import estimate
     from tersely.load import load_tokenizer
 
-    tok = load_tokenizer(spec)
+    tok = load_tokenizer(
+        spec, threads=options.pop("threads"), allowed_specials=options.pop("allowed_specials") or None
+    )
     if options["bos"] and tok.bos_id is None:
         raise UsageError(f"the tokenizer {spec} has no bos id: leave --bos out")
     options.pop("seed")

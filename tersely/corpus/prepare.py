@@ -25,7 +25,7 @@ from tersely.pack import Overflow, Strategy, plan
 from tersely.ragged import Ragged
 from tersely.shards import Manifest, Packing, ShardWriter, SourceEntry, TokenizerEntry
 from tersely.shards.atomic import whole_file
-from tersely.tokenize import Tokenizer, id_dtype
+from tersely.tokenize import SubwordTokenizer, Tokenizer, id_dtype
 
 SHARD_TOKENS = 1 << 26
 """A shard is written once it has this many tokens."""
@@ -56,6 +56,8 @@ def prepare(
     bos: bool = False,
     eos: bool = True,
     shard_tokens: int = SHARD_TOKENS,
+    threads: int | None = None,
+    allowed_specials: Sequence[str] = (),
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Manifest:
     """Tokenizes and packs documents into a folder that ``datasets.load_from_disk`` and ``PackedDataset`` open.
@@ -63,7 +65,7 @@ def prepare(
     Args:
         sources: the inputs, see ``find_sources``.
         out: the folder to make; it must not exist or be empty.
-        tokenizer: a tokenizer, or what ``load_tokenizer`` takes.
+        tokenizer: a tokenizer, or what ``load_tokenizer`` takes (``threads`` and ``allowed_specials`` are for the latter).
         capacity: tokens in a packed row; 0 writes a row for each document.
         strategy: how documents are put into rows, see ``tersely.pack.Strategy``.
         overflow: what happens to a document longer than a row.
@@ -71,6 +73,8 @@ def prepare(
         bos: open each document with the tokenizer's bos id.
         eos: close each document with its eos id, if it has one.
         shard_tokens: a shard is written once it has this many tokens.
+        threads: how many threads tokenize, by default one for each processor; the folder does not depend on it.
+        allowed_specials: special tokens that text may spell, see ``load_tokenizer``.
         on_progress: called after every batch.
 
     Returns:
@@ -81,7 +85,13 @@ def prepare(
         UsageError: an argument is not allowed, such as ``bos`` for a tokenizer without that id.
     """
     named = isinstance(tokenizer, str | Path)
-    tok = load_tokenizer(tokenizer) if named else tokenizer
+    tok = (
+        load_tokenizer(tokenizer, threads=threads, allowed_specials=allowed_specials or None)
+        if named
+        else tokenizer
+    )
+    if isinstance(tok, SubwordTokenizer):
+        tok.new_job()
     spec = str(tokenizer) if named else type(tokenizer).__name__
     if bos and tok.bos_id is None:
         raise UsageError(f"the tokenizer {spec} has no bos id: leave --bos out")

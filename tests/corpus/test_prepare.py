@@ -253,19 +253,19 @@ def test_an_estimate_counts_what_the_tokenizer_refuses(write_jsonl, tmp_path):
     assert (figures.documents, figures.bad_share) == (30, 0.25)
 
 
-def test_many_refused_documents_cost_no_second_round_for_the_others(
-    write_jsonl, tmp_path, monkeypatch, bpe_json
-):
+def test_many_refused_documents_cost_no_second_round_for_the_others(write_jsonl, tmp_path, monkeypatch):
     import tokenizers
 
-    stored = tokenizers.Tokenizer.from_str(bpe_json)
-    stored.add_tokens([tokenizers.AddedToken("</s>", special=False)])
+    words = {"word": 0, "[END]": 1, "[UNK]": 2}
+    stored = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
+    stored.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    stored.add_special_tokens(["[END]"])
     tok, encoded = SubwordTokenizer(stored.to_str()), []
     plain = SubwordTokenizer.encode
     monkeypatch.setattr(
         SubwordTokenizer, "encode", lambda self, t, **f: encoded.extend(t) or plain(self, t, **f)
     )
-    path = write_jsonl([{"text": f"word {i}" + "</s>" * (i % 3 == 0)} for i in range(90)])
+    path = write_jsonl([{"text": f"word {i}" + " [END]" * (i % 3 == 0)} for i in range(90)])
     manifest = run(path, tmp_path / "out", tok)
     assert (manifest.documents, manifest.quarantined) == (60, 30)
     assert len(encoded) == 180

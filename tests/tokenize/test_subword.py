@@ -124,16 +124,16 @@ def test_a_panic_of_the_library_names_the_document(monkeypatch, bpe_json):
     class PanicException(BaseException):
         """Like that of the library: no Exception."""
 
-    tok = SubwordTokenizer(bpe_json)
-    engine = tok._engine
+    tok = SubwordTokenizer(bpe_json, fast=False)
+    engine = tok._model._engine
 
     class Panicking:
-        def encode_batch(self, texts, add_special_tokens):
+        def encode_batch_fast(self, texts, add_special_tokens):
             if "poison" in texts:
                 raise PanicException("called `Result::unwrap()` on an `Err` value")
-            return engine.encode_batch(texts, add_special_tokens=add_special_tokens)
+            return engine.encode_batch_fast(texts, add_special_tokens=add_special_tokens)
 
-    monkeypatch.setattr(tok, "_engine", Panicking())
+    monkeypatch.setattr(tok._model, "_engine", Panicking())
     with pytest.raises(TokenizeError, match=r"document 2 .*PanicException") as caught:
         tok.encode(["a", "b", "poison", "c"])
     assert caught.value.document == 2
@@ -155,13 +155,13 @@ def test_a_real_panic_becomes_an_error(bpe_json):
 
 
 def test_control_c_is_not_swallowed(monkeypatch, bpe_json):
-    tok = SubwordTokenizer(bpe_json)
+    tok = SubwordTokenizer(bpe_json, fast=False)
 
     class Interrupted:
-        def encode_batch(self, texts, add_special_tokens):
+        def encode_batch_fast(self, texts, add_special_tokens):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(tok, "_engine", Interrupted())
+    monkeypatch.setattr(tok._model, "_engine", Interrupted())
     with pytest.raises(KeyboardInterrupt):
         tok.encode(["a"])
 
@@ -183,18 +183,14 @@ def test_fingerprints_change_with_ids_and_only_with_them(bpe_json):
     assert SubwordTokenizer(stored.to_str()).fingerprint != SubwordTokenizer(bpe_json).fingerprint
 
 
-def test_a_spelling_that_the_vocabulary_itself_holds_is_refused_and_not_obeyed():
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)] + [(char, -1.0) for char in "abs</>"]
-    stored = tokenizers.Tokenizer(tokenizers.models.Unigram(pieces, unk_id=2))
-    stored.add_special_tokens(["<pad>", "</s>", "<unk>"])
+def test_a_spelling_that_a_unigram_vocabulary_holds_as_a_piece_stays_text():
+    pieces = [("</s>", 0.0), ("<unk>", 0.0), *((character, -2.0) for character in "ab</s>")]
+    stored = tokenizers.Tokenizer(tokenizers.models.Unigram(pieces, unk_id=1))
+    stored.add_special_tokens(["</s>"])
+    stored.encode_special_tokens = True
+    assert stored.encode("a</s>b").ids == [2, 0, 3]  # the library: a piece, since it scores best
     tok = SubwordTokenizer(stored.to_str(), {"eos_token": "</s>"})
-    assert tok.encode(["ab<s", "z"]).to_list() == [[3, 4, 6, 5], [2]]
-    assert tok.encode(["ab"], eos=True).to_list() == [[3, 4, 1]]
-    with pytest.raises(
-        TokenizeError, match=r"document 1 spells the special token '</s>' at character 1"
-    ) as caught:
-        tok.encode(["a", "a</s>b"])
-    assert caught.value.document == 1
+    assert tok.encode(["a", "a</s>b"], eos=True).to_list() == [[2, 0], [2, 4, 5, 6, 7, 3, 0]]
 
 
 @pytest.mark.parametrize(
@@ -248,8 +244,24 @@ def test_ordinary_and_unknown_text_is_never_refused(bpe_json):
     assert SubwordTokenizer(stored.to_str(), {"pad_token": "<unk>"}).encode(["a\u2603"]).to_list() == [[1, 0]]
 
 
-def test_added_tokens_spelled_like_bounds_are_refused_too(bpe_json):
+def test_added_tokens_spelled_like_bounds_stay_text_too(bpe_json):
     stored = tokenizers.Tokenizer.from_str(bpe_json)
     stored.add_tokens([tokenizers.AddedToken("</s>", rstrip=True, special=False)])
-    with pytest.raises(TokenizeError, match="spells the special token '</s>"):
-        SubwordTokenizer(stored.to_str()).encode(["<b>x</s>   y"])
+    tok = SubwordTokenizer(stored.to_str())
+    assert tok.vocab_size - 1 == stored.token_to_id(
+        "</s>"
+    )  # not special by the file, and all the same never found
+    ids = tok.encode(["<b>x</s>   y"])
+    assert tok.decode(ids) == [b"<b>x</s>   y"]
+    assert tok.vocab_size - 1 not in ids.to_list()[0]
+
+
+def test_a_vocabulary_that_cannot_keep_a_spelling_refuses_the_document():
+    words = {"a": 0, "[END]": 1, "[UNK]": 2}
+    stored = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
+    stored.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    stored.add_special_tokens(["[END]"])
+    tok = SubwordTokenizer(stored.to_str(), {"eos_token": "[END]"})
+    with pytest.raises(TokenizeError, match="document 1 spells the special token of id 1") as caught:
+        tok.encode(["a a", "a [END]"])
+    assert caught.value.document == 1

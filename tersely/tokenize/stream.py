@@ -1,0 +1,63 @@
+"""Decoding while ids still come: text as soon as its characters are whole."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+
+import numpy as np
+
+from tersely.ragged import Ragged
+from tersely.tokenize.protocol import Tokenizer
+
+_CONTEXT = 4
+"""So many ids before the new ones are decoded again with them, since decoders look at neighbours (a first space, ``##``)."""
+
+
+class StreamDecoder:
+    r"""The text of one sequence of ids, given piece by piece.
+
+    A character whose bytes are spread over several ids comes with the last of them, bytes that are not UTF-8 come as
+    U+FFFD, and all pieces together are ``tok.decode`` of all ids::
+
+        decoder = StreamDecoder(tok)
+        for new_ids in generation:
+            print(decoder.push(new_ids), end="")
+        print(decoder.finish())
+
+    Cost: a few ids are decoded again with every push, however long the text grows.
+    """
+
+    def __init__(self, tok: Tokenizer) -> None:
+        self._tok = tok
+        self._text = codecs.getincrementaldecoder("utf-8")("replace")
+        self._before: list[int] = []
+
+    def push(self, ids: Sequence[int] | int) -> str:
+        """The text that the new ids complete; often empty, never half a character."""
+        return "".join(map(self._push_one, [ids] if isinstance(ids, int) else ids))
+
+    def _push_one(self, number: int) -> str:
+        known, whole = self._decode(self._before), self._decode([*self._before, int(number)])
+        if known == whole:  # an id that is left out: no context for others
+            return ""
+        self._before = [*self._before, int(number)][-_CONTEXT:]
+        return self._text.decode(whole[_common(known, whole) :])
+
+    def finish(self) -> str:
+        """What is left at the end: U+FFFD for a character that never became whole. The decoder then starts anew."""
+        rest = self._text.decode(b"", final=True)
+        self._text.reset()
+        self._before = []
+        return rest
+
+    def _decode(self, ids: list[int]) -> bytes:
+        return self._tok.decode(Ragged(np.array(ids, np.int64), [0, len(ids)]))[0]
+
+
+def _common(known: bytes, whole: bytes) -> int:
+    """How much of ``known`` stands at the start of ``whole``: all of it, but for decoders that take spaces back."""
+    if whole.startswith(known):
+        return len(known)
+    pairs = zip(known, whole, strict=False)
+    return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(known), len(whole)))

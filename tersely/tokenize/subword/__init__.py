@@ -1,0 +1,13 @@
+"""Subword tokenizers: vocabularies that others wrote, behind the one Protocol.
+
+tokenizer.py           SubwordTokenizer: specials, offsets, decoding, saving
+offsets.py             where tokens come from
+files.py               from a file or a folder to the vocabulary
+model.py               what a vocabulary must offer, and the bytes its ids stand for
+huggingface.py         tokenizer.json, run by tokenizers
+tiktoken_ranks.py      rank files, run by tiktoken
+sentencepiece_model.py SentencePiece models, run by sentencepiece
+fast.py                gigatoken in place of the two first, as long as it gives the same ids
+"""
+
+from tersely.tokenize.subword.tokenizer import SubwordTokenizer as SubwordTokenizer

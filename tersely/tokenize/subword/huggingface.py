@@ -1,0 +1,286 @@
+"""A Hugging Face ``tokenizer.json``, run by the ``tokenizers`` library.
+
+What a stored file may do to a corpus is undone on loading: its truncation would cut documents, its padding would fill
+them, its dropout would make ids random, and its special tokens would be found inside ordinary text. The last is done by
+giving the engine a vocabulary in which they cannot be spelled; ids and names stay those of the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import unicodedata
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import tokenizers
+
+from tersely.errors import TokenizeError
+from tersely.ragged import Ragged
+from tersely.tokenize.subword.model import Pieces, Span, guarded, ragged_ids
+from tersely.tokenize.threads import over_threads
+
+# Spellings under which the specials are known, for files that stand without their tokenizer_config.json.
+USUAL_NAMES = {
+    "bos_token": ("<s>", "<bos>", "<|begin_of_text|>", "<|startoftext|>"),
+    "eos_token": ("</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>"),
+    "pad_token": ("<pad>", "[PAD]", "<|pad|>", "<|padding|>"),
+}
+_SPACE = "\u2581"  # what stands for a space in vocabularies of SentencePiece's kind
+_NOT_IDS = {"truncation", "padding", "post_processor"}  # of the file's parts, those that are never used here
+
+
+class HuggingFaceModel:
+    """The content of a ``tokenizer.json``.
+
+    Args:
+        model: the file's content.
+        threads: how many encode at a time.
+
+    Raises:
+        TokenizeError: ``tokenizers`` cannot load it, or its vocabulary is empty.
+    """
+
+    def __init__(self, model: str | bytes, threads: int) -> None:
+        # Its own threads would make the library warn, or a program stand still, after a fork: ours do neither.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        self._content = {key: part for key, part in _parsed(model).items() if key not in _NOT_IDS}
+        self._library = _engine(self._content)
+        self._vocabulary: dict[str, int] = self._library.get_vocab(with_added_tokens=True)
+        if not self._vocabulary:
+            raise TokenizeError("the tokenizer.json has an empty vocabulary")
+        self._vocab_size = max(self._vocabulary.values()) + 1
+        self._threads = threads
+        self.plain_content = _without_specials(self._content)
+        self._engine = _engine(self.plain_content)
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id, added tokens included."""
+        return self._vocab_size
+
+    @property
+    def kind(self) -> str:
+        """``BPE``, ``WordPiece``, ``Unigram`` or ``WordLevel``."""
+        return _kind(self._content)
+
+    @property
+    def specials(self) -> Mapping[str, str]:
+        """By the usual spellings among the file's own special tokens."""
+        present = {str(token["content"]) for token in _added(self._content) if token.get("special")}
+        found = {
+            role: next((name for name in names if name in present), "") for role, names in USUAL_NAMES.items()
+        }
+        return {role: token for role, token in found.items() if token}
+
+    @property
+    def identity(self) -> bytes:
+        """The file without the parts that decide no ids, in one spelling."""
+        return json.dumps(self._content, sort_keys=True).encode()
+
+    def token_id(self, token: str) -> int | None:
+        """The id of a token by its spelling."""
+        return self._vocabulary.get(token)
+
+    def reserved(self, specials: Mapping[str, str]) -> set[int]:
+        """The ids of special tokens, and of those that open or close documents or are spelled like it; not of the
+        unknown token, which text may rightly become.
+        """
+        model = self._content.get("model") or {}
+        unknown = {model.get("unk_token"), "<unk>", "[UNK]", "<|unk|>"}
+        added = {token["content"] for token in _added(self._content)}
+        bounds = {token for role, token in specials.items() if role in ("bos_token", "eos_token")}
+        spellings = _reserved_spellings(self._content) | (bounds & added)
+        ids = {self._vocabulary[token] for token in spellings - unknown if token in self._vocabulary}
+        return ids - {model.get("unk_id")}
+
+    def encode(self, texts: list[str]) -> Ragged:
+        """The ids of each text, uint32."""
+        return over_threads(self._encode, texts, self._threads)
+
+    def _encode(self, texts: list[str]) -> Ragged:
+        encodings = guarded(
+            lambda: self._engine.encode_batch_fast(texts, add_special_tokens=False),
+            "the tokenizers library failed",
+        )
+        return ragged_ids([encoding.ids for encoding in encodings])
+
+    def spans(self, text: str) -> list[Span]:
+        """The library's alignment, every range of which is checked by normalising it again.
+
+        Marks that a normaliser composed with the letter before are counted to its token; tokens of one character share
+        its range.
+        """
+        encoding = guarded(
+            lambda: self._engine.encode(text, add_special_tokens=False), "the tokenizers library failed"
+        )
+        spans: list[Span] = encoding.offsets
+        normaliser = self._engine.normalizer
+        if normaliser is None:
+            return spans
+        unknown = self._unknown_ids
+        for place, (token, (start, stop)) in enumerate(zip(encoding.tokens, spans, strict=True)):
+            while stop < len(text) and start < stop and _is_mark(text[stop]):
+                stop += 1
+            spans[place] = (start, stop)
+            said, source = token.replace(_SPACE, " ").strip(), text[start:stop]
+            if said in source or start == stop or encoding.ids[place] in unknown or _is_byte(token):
+                continue
+            if said not in normaliser.normalize_str(source).replace(_SPACE, " "):
+                raise TokenizeError(
+                    f"the token {token!r} cannot be traced to its source through the normaliser "
+                    f"{self._content['normalizer']['type']}: characters {start} to {stop} are {source!r}"
+                )
+        return spans
+
+    def decode(self, rows: list[list[int]]) -> list[str]:
+        """The text of each row as the library's decoder gives it, specials left out."""
+        return self._library.decode_batch(rows, skip_special_tokens=True)
+
+    def files(self) -> Mapping[str, bytes]:
+        """The one file."""
+        return {"tokenizer.json": json.dumps(self._content, ensure_ascii=False).encode()}
+
+    def config(self) -> dict[str, str]:
+        """The kind of file."""
+        return {"format": "tokenizer.json"}
+
+    @cached_property
+    def _unknown_ids(self) -> set[int | None]:
+        model = self._content.get("model") or {}
+        return {self._vocabulary.get(model.get("unk_token") or ""), model.get("unk_id")}
+
+    def pieces(self) -> Pieces | None:
+        """The bytes of each id, for decoders of the byte-level and the SentencePiece kind."""
+        kind = _decoder_kind(self._content.get("decoder"))
+        if kind is None:
+            return None
+        byte_level, space_before = kind
+        left_out = {token["content"] for token in _added(self._content) if token.get("special")}
+        added = {token["content"] for token in _added(self._content)}
+        rows = [b""] * self._vocab_size
+        exact, single = np.zeros(self._vocab_size, np.bool_), np.zeros(self._vocab_size, np.bool_)
+        for token, number in self._vocabulary.items():
+            exact[number] = number not in self._unknown_ids and token not in left_out
+            if token in left_out:
+                continue
+            if byte_level:
+                rows[number] = token.encode() if token in added else _bytes_of(token)
+            elif _is_byte(token):
+                rows[number], single[number] = bytes([int(token[3:5], 16)]), True
+            else:
+                rows[number] = token.replace(_SPACE, " ").encode()
+        return Pieces(Ragged.from_rows(rows), exact, single, space_before)
+
+
+def _engine(content: dict[str, Any]) -> tokenizers.Tokenizer:
+    engine = guarded(lambda: tokenizers.Tokenizer.from_str(json.dumps(content)), "not a tokenizer.json")
+    engine.no_truncation()
+    engine.no_padding()
+    engine.encode_special_tokens = True
+    return engine
+
+
+def _parsed(model: str | bytes) -> dict[str, Any]:
+    """The content of a tokenizer.json, without the dropout that would make ids random."""
+    try:
+        content = json.loads(model)
+    except (ValueError, RecursionError) as error:
+        raise TokenizeError(f"not a tokenizer.json ({error})") from error
+    if not isinstance(content, dict):
+        raise TokenizeError("not a tokenizer.json (it is not an object)")
+    if isinstance(content.get("model"), dict) and content["model"].get("dropout"):
+        content["model"]["dropout"] = None
+    return content
+
+
+def _kind(content: dict[str, Any]) -> str:
+    """The type of the model, which old files do not name."""
+    model = content.get("model") or {}
+    untyped = (
+        "BPE" if "merges" in model else "Unigram" if isinstance(model.get("vocab"), list) else "WordPiece"
+    )
+    return model.get("type") or untyped
+
+
+def _added(content: dict[str, Any]) -> list[dict[str, Any]]:
+    added = content.get("added_tokens") or []
+    if not isinstance(added, list) or not all(isinstance(t, dict) and "content" in t for t in added):
+        raise TokenizeError("not a tokenizer.json (its added_tokens are not a list of tokens)")
+    return added
+
+
+def _reserved_spellings(content: dict[str, Any]) -> set[str]:
+    bounds = {*USUAL_NAMES["bos_token"], *USUAL_NAMES["eos_token"]}
+    return {
+        str(token["content"])
+        for token in _added(content)
+        if token.get("special") or token["content"] in bounds
+    }
+
+
+def _without_specials(content: dict[str, Any]) -> dict[str, Any]:
+    """The same rules, with no special token to find: none is added, and Unigram pieces spelled like one get a spelling
+    that is not text (U+FFFF is no character).
+    """
+    reserved = _reserved_spellings(content)
+    model = dict(content.get("model") or {})
+    if _kind(content) == "Unigram":
+        model["vocab"] = [
+            [f"\uffff{piece}\uffff" if piece in reserved else piece, score] for piece, score in model["vocab"]
+        ]
+    added = [token for token in _added(content) if token["content"] not in reserved]
+    return content | {"added_tokens": added, "model": model}
+
+
+def _decoder_kind(decoder: Any) -> tuple[bool, bool] | None:
+    """Whether a decoder is byte-level, and whether it drops a leading space; None for one that looks at neighbours."""
+    parts = decoder.get("decoders", [decoder]) if isinstance(decoder, dict) else []
+    kinds = [part["type"] for part in parts]
+    if kinds == ["ByteLevel"]:
+        return True, False
+    if not kinds or not set(kinds) <= {"Replace", "ByteFallback", "Fuse", "Strip", "Metaspace"}:
+        return None
+    drops = False
+    for part in parts:
+        if part["type"] == "Replace" and (part["pattern"], part["content"]) != ({"String": _SPACE}, " "):
+            return None
+        if part["type"] == "Strip":
+            if part["content"] != " " or part["start"] > 1 or part["stop"]:
+                return None
+            drops = drops or part["start"] == 1
+        if part["type"] == "Metaspace":
+            if part.get("replacement", _SPACE) != _SPACE:
+                return None
+            drops = drops or part.get("prepend_scheme", "always") != "never"
+    return False, drops
+
+
+def _alphabet() -> dict[str, int]:
+    """The characters that stand for bytes in byte-level vocabularies: printable Latin-1 as itself, the rest from U+0100."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others: Iterable[int] = (byte for byte in range(256) if byte not in printable)
+    return {chr(byte): byte for byte in printable} | {
+        chr(256 + place): byte for place, byte in enumerate(others)
+    }
+
+
+_BYTE_OF = _alphabet()
+
+
+def _bytes_of(token: str) -> bytes:
+    try:
+        return bytes([_BYTE_OF[character] for character in token])
+    except KeyError:
+        return token.encode()  # not made of the alphabet: it is what it says
+
+
+def _is_byte(token: str) -> bool:
+    return len(token) == 6 and token.startswith("<0x") and token.endswith(">")
+
+
+def _is_mark(character: str) -> bool:
+    """Whether a composing normaliser may fold it into the character before: a mark, or a Hangul vowel or final."""
+    return unicodedata.combining(character) != 0 or "\u1160" <= character <= "\u11ff"

@@ -1,0 +1,116 @@
+"""What a subword vocabulary must offer, and the bytes that its ids stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from tersely.errors import TokenizeError
+from tersely.ragged import Ragged
+
+_Result = TypeVar("_Result")
+
+Span = tuple[int, int]
+"""Start and end of a range of characters."""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """The bytes of each id, for vocabularies in which they do not depend on the neighbours.
+
+    Attributes:
+        values: ``vocab_size`` rows of uint8; empty for an id that decoding leaves out.
+        exact: bool, ``(vocab_size,)``: whether an id in a text stands for just these bytes of it (the unknown id, say,
+            does not).
+        single_bytes: bool, ``(vocab_size,)``: the ids of byte fallback.
+        space_before: whether decoding takes one space from the front of a document, that encoding put there.
+    """
+
+    values: Ragged
+    exact: np.ndarray[Any, Any]
+    single_bytes: np.ndarray[Any, Any]
+    space_before: bool
+
+    def decode(self, ids: Ragged) -> list[bytes]:
+        """The bytes of each row of ids."""
+        taken = self.values.take(ids.values)
+        flat, ends = taken.values.tobytes(), taken.offsets[ids.offsets].tolist()
+        rows = [flat[start:stop] for start, stop in zip(ends[:-1], ends[1:], strict=True)]
+        return [row.removeprefix(b" ") for row in rows] if self.space_before else rows
+
+
+class SubwordModel(Protocol):
+    """A vocabulary with the rules that split text into it. Text never becomes a special id here."""
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id, specials included."""
+        ...
+
+    def pieces(self) -> Pieces | None:
+        """The bytes of each id; None where the text of a token depends on its neighbours."""
+        ...
+
+    @property
+    def specials(self) -> Mapping[str, str]:
+        """The spellings of ``bos_token``, ``eos_token`` and ``pad_token``, as far as the files tell."""
+        ...
+
+    @property
+    def identity(self) -> bytes:
+        """All that decides ids, as bytes."""
+        ...
+
+    def token_id(self, token: str) -> int | None:
+        """The id of a token by its spelling."""
+        ...
+
+    def reserved(self, specials: Mapping[str, str]) -> set[int]:
+        """Ids that no text may become."""
+        ...
+
+    def encode(self, texts: list[str]) -> Ragged:
+        """The ids of each text; raises TokenizeError if the library fails."""
+        ...
+
+    def spans(self, text: str) -> list[Span]:
+        """For each id of ``encode([text])`` the characters it came from; raises TokenizeError where the library cannot say."""
+        ...
+
+    def decode(self, rows: list[list[int]]) -> list[str]:
+        """The text of each row, specials left out."""
+        ...
+
+    def files(self) -> Mapping[str, bytes]:
+        """The names and contents of the files from which ``load`` makes the same vocabulary again."""
+        ...
+
+    def config(self) -> dict[str, str]:
+        """What ``load`` needs to know beside the files."""
+        ...
+
+
+def guarded(call: Callable[[], _Result], what: str) -> _Result:
+    """Runs ``call``, turning a library's errors into TokenizeError, panics too.
+
+    A panic of Rust code is a BaseException that ``except Exception`` misses; it can only be told by its name.
+    """
+    try:
+        return call()
+    except BaseException as error:
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise TokenizeError(f"{what} ({type(error).__name__}: {error})") from error
+        raise
+
+
+def ragged_ids(rows: list[Any]) -> Ragged:
+    """Lists or arrays of ids as one Ragged of uint32."""
+    offsets = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum([len(row) for row in rows], out=offsets[1:])
+    values = np.empty(int(offsets[-1]), np.uint32)
+    for row, start in zip(rows, offsets.tolist(), strict=False):
+        values[start : start + len(row)] = row
+    return Ragged(values, offsets)

@@ -1,0 +1,111 @@
+"""A SentencePiece model, run by the ``sentencepiece`` library: its own ids, its own offsets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from tersely.ragged import Ragged
+from tersely.tokenize.subword.model import Pieces, Span, guarded, ragged_ids
+from tersely.tokenize.threads import over_threads
+
+_SPACE = "\u2581"
+_UNKNOWN = " \u2047 "  # what the library prints for the unknown id
+
+
+class SentencePieceModel:
+    """A ``.model`` file of any kind: Unigram, BPE, character or word, with byte fallback or without.
+
+    Args:
+        model: the file's content.
+        threads: how many encode at a time.
+
+    Raises:
+        TokenizeError: the library cannot load it.
+    """
+
+    def __init__(self, model: bytes, threads: int) -> None:
+        import sentencepiece
+
+        self._model, self._threads = model, threads
+        self._engine = guarded(
+            lambda: sentencepiece.SentencePieceProcessor(model_proto=model), "not a SentencePiece model"
+        )
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of pieces."""
+        return self._engine.vocab_size()
+
+    @property
+    def specials(self) -> Mapping[str, str]:
+        """Those that the model names."""
+        ids = {
+            "bos_token": self._engine.bos_id(),
+            "eos_token": self._engine.eos_id(),
+            "pad_token": self._engine.pad_id(),
+        }
+        return {role: self._engine.id_to_piece(number) for role, number in ids.items() if number >= 0}
+
+    @property
+    def identity(self) -> bytes:
+        """The model file."""
+        return self._model
+
+    def token_id(self, token: str) -> int | None:
+        """The id of a piece by its spelling."""
+        number = self._engine.piece_to_id(token)
+        return number if self._engine.id_to_piece(number) == token else None
+
+    def reserved(self, specials: Mapping[str, str]) -> set[int]:
+        """The control pieces, which the library finds in no text."""
+        return {number for number in range(self.vocab_size) if self._engine.is_control(number)}
+
+    def encode(self, texts: list[str]) -> Ragged:
+        """The ids of each text, uint32."""
+        return over_threads(self._encode, texts, self._threads)
+
+    def _encode(self, texts: list[str]) -> Ragged:
+        rows = guarded(
+            lambda: self._engine.encode(texts, return_type="numpy", num_threads=1),
+            "the sentencepiece library failed",
+        )
+        return ragged_ids(rows)
+
+    def spans(self, text: str) -> list[Span]:
+        """The library's own: together they cover what its normaliser kept, and what it dropped goes to a neighbour."""
+        return guarded(
+            lambda: self._engine.encode(text, return_type="offset_mapping")["offsets"],
+            "the sentencepiece library failed",
+        )
+
+    def decode(self, rows: list[list[int]]) -> list[str]:
+        """Never needed: ``pieces`` are known."""
+        return self._engine.decode(rows)
+
+    def files(self) -> Mapping[str, bytes]:
+        """The model file."""
+        return {"sentencepiece.model": self._model}
+
+    def config(self) -> dict[str, str]:
+        """The kind of file."""
+        return {"format": "sentencepiece"}
+
+    def pieces(self) -> Pieces:
+        """The bytes of each piece; control pieces have none."""
+        engine, size = self._engine, self.vocab_size
+        rows: list[bytes] = []
+        exact, single = np.ones(size, np.bool_), np.zeros(size, np.bool_)
+        for number in range(size):
+            piece = engine.id_to_piece(number)
+            if engine.is_byte(number):
+                single[number] = True
+                rows.append(bytes([int(piece[3:5], 16)]))
+            elif engine.is_control(number) or engine.is_unknown(number):
+                exact[number] = False
+                rows.append(_UNKNOWN.encode() if engine.is_unknown(number) else b"")
+            else:
+                rows.append(piece.replace(_SPACE, " ").encode())
+        adds_space = engine.normalize("a").startswith(_SPACE)
+        return Pieces(Ragged.from_rows(rows), exact, single, adds_space)

@@ -1,0 +1,168 @@
+"""A tiktoken rank file (base64 token, space, rank on every line), run by the ``tiktoken`` library.
+
+The file holds no pattern and no special tokens: for the published vocabularies both are known by its name.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tersely.errors import TokenizeError
+from tersely.ragged import Ragged
+from tersely.tokenize.subword.model import Pieces, Span, guarded, ragged_ids
+from tersely.tokenize.threads import over_threads
+
+_R50K = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
+_CL100K = (
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+"
+    r"|\s++$|\s*[\r\n]|\s+(?!\S)|\s"
+)
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_SUFFIX = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+_O200K = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+{_SUFFIX}|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*{_SUFFIX}"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """What a rank file does not say: the pattern that splits text, and the special tokens with their ids."""
+
+    pattern: str
+    specials: Mapping[str, int]
+
+
+_FILL = {"<|fim_prefix|>": 100258, "<|fim_middle|>": 100259, "<|fim_suffix|>": 100260}
+ENCODINGS = {
+    "r50k_base": Encoding(pattern=_R50K, specials={"<|endoftext|>": 50256}),
+    "p50k_base": Encoding(pattern=_R50K, specials={"<|endoftext|>": 50256}),
+    "cl100k_base": Encoding(
+        pattern=_CL100K, specials={"<|endoftext|>": 100257, **_FILL, "<|endofprompt|>": 100276}
+    ),
+    "o200k_base": Encoding(pattern=_O200K, specials={"<|endoftext|>": 199999, "<|endofprompt|>": 200018}),
+}
+
+
+class TiktokenModel:
+    """A rank file.
+
+    Args:
+        ranks: the file's content.
+        name: one of ``ENCODINGS``, or any name if ``encoding`` is given.
+        threads: how many encode at a time.
+        encoding: the pattern and the specials of a vocabulary that is not among the known.
+
+    Raises:
+        TokenizeError: a line is no rank, or nothing is known under that name.
+    """
+
+    def __init__(self, ranks: bytes, name: str, threads: int, encoding: Encoding | None = None) -> None:
+        import tiktoken
+
+        encoding = encoding or ENCODINGS.get(name)
+        if encoding is None:
+            raise TokenizeError(
+                f"a rank file says neither its pattern nor its specials, and {name!r} is none of "
+                f"{', '.join(ENCODINGS)}: name the file so, or pass encoding="
+            )
+        self.ranks, self.name, self.encoding, self._threads = ranks, name, encoding, threads
+        self._tokens = _parsed(ranks)
+        self._engine = guarded(
+            lambda: tiktoken.Encoding(
+                name,
+                pat_str=encoding.pattern,
+                mergeable_ranks=self._tokens,
+                special_tokens=dict(encoding.specials),
+            ),
+            "not a rank file",
+        )
+        self._vocab_size = 1 + max([*self._tokens.values(), *encoding.specials.values()])
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id, specials included."""
+        return self._vocab_size
+
+    @property
+    def specials(self) -> Mapping[str, str]:
+        """The end of text, where the encoding has one."""
+        return {"eos_token": "<|endoftext|>"} if "<|endoftext|>" in self.encoding.specials else {}
+
+    @property
+    def identity(self) -> bytes:
+        """The ranks, the pattern and the specials."""
+        return b"\0".join([self.ranks, self.encoding.pattern.encode(), repr(self._special_items()).encode()])
+
+    def _special_items(self) -> list[tuple[str, int]]:
+        return sorted(self.encoding.specials.items())
+
+    def token_id(self, token: str) -> int | None:
+        """The id of a token by its spelling."""
+        return self.encoding.specials.get(token, self._tokens.get(token.encode()))
+
+    def reserved(self, specials: Mapping[str, str]) -> set[int]:
+        """The ids of the special tokens."""
+        return set(self.encoding.specials.values())
+
+    def encode(self, texts: list[str]) -> Ragged:
+        """The ids of each text, uint32."""
+        return over_threads(self._encode, texts, self._threads)
+
+    def _encode(self, texts: list[str]) -> Ragged:
+        rows = guarded(
+            lambda: [self._engine.encode_to_numpy(text, disallowed_special=()) for text in texts],
+            "the tiktoken library failed",
+        )
+        return ragged_ids(rows)
+
+    def spans(self, text: str) -> list[Span]:
+        """Never needed: every id stands for its bytes."""
+        raise TokenizeError("the ids of a rank file always give back the text: please report this document")
+
+    def decode(self, rows: list[list[int]]) -> list[str]:
+        """Never needed: ``pieces`` are known."""
+        return [self._engine.decode(row) for row in rows]
+
+    def files(self) -> Mapping[str, bytes]:
+        """The rank file."""
+        return {f"{self.name}.tiktoken": self.ranks}
+
+    def config(self) -> dict[str, Any]:
+        """The name, and what is known under it."""
+        return {
+            "format": "tiktoken",
+            "name": self.name,
+            "pattern": self.encoding.pattern,
+            "special_ids": dict(self._special_items()),
+        }
+
+    def pieces(self) -> Pieces:
+        """The tokens themselves."""
+        rows = [b""] * self._vocab_size
+        exact = np.zeros(self._vocab_size, np.bool_)
+        for token, rank in self._tokens.items():
+            rows[rank], exact[rank] = token, True
+        return Pieces(Ragged.from_rows(rows), exact, np.zeros(self._vocab_size, np.bool_), False)
+
+
+def _parsed(ranks: bytes) -> dict[bytes, int]:
+    tokens: dict[bytes, int] = {}
+    for number, line in enumerate(ranks.splitlines(), 1):
+        try:
+            token, rank = line.split()
+            tokens[base64.b64decode(token, validate=True)] = int(rank)
+        except (ValueError, binascii.Error):
+            if line.strip():
+                raise TokenizeError(
+                    f"line {number} of the rank file is not 'base64 rank': {line[:40]!r}"
+                ) from None
+    if len(set(tokens.values())) != len(tokens) or not tokens:
+        raise TokenizeError("the rank file is empty, or gives a rank twice")
+    return tokens
