@@ -25,7 +25,7 @@ class Rejected:
     """A record that cannot become a document.
 
     Attributes:
-        line: its line (JSON lines), row (Parquet) or 1 (text), counted from 1; 0 if it is the input as a whole.
+        line: its line (JSON lines, FASTA), row (Parquet) or 1 (text), counted from 1; 0 if it is the input as a whole.
         byte: where it starts in the uncompressed input, counted from 0; -1 where the format has no such place.
         reason: one clause that says what is wrong with it.
         sha256: of its bytes, to find it again; empty where they were not all in hand.

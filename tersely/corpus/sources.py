@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from tersely.corpus.fasta import HEADER, fasta_batches
 from tersely.corpus.files import ByteStream
 from tersely.corpus.jsonl import jsonl_batches
 from tersely.corpus.read import Batch, Rejected, Source
@@ -27,6 +28,8 @@ class InputFormat(StrEnum):
     """One document a file."""
     PARQUET = "parquet"
     """One document a row."""
+    FASTA = "fasta"
+    """One document a sequence, with its header as the field ``header``."""
 
 
 _ENDINGS = {
@@ -36,6 +39,12 @@ _ENDINGS = {
     ".txt": InputFormat.TEXT,
     ".text": InputFormat.TEXT,
     ".parquet": InputFormat.PARQUET,
+    ".fa": InputFormat.FASTA,
+    ".fasta": InputFormat.FASTA,
+    ".fna": InputFormat.FASTA,
+    ".ffn": InputFormat.FASTA,
+    ".faa": InputFormat.FASTA,
+    ".frn": InputFormat.FASTA,
 }
 
 
@@ -58,11 +67,11 @@ class FileSource:
             stream = ByteStream(self.path)
         except CorpusError as error:  # one file of many: the others are read all the same
             return iter([Batch(rejected=[Rejected(0, -1, str(error))], complete=False)])
-        return (
-            text_batches(stream, self.fields)
-            if self.format is InputFormat.TEXT
-            else jsonl_batches(stream, self.text_field, self.fields)
-        )
+        if self.format is InputFormat.TEXT:
+            return text_batches(stream, self.fields)
+        if self.format is InputFormat.FASTA:
+            return fasta_batches(stream, self.fields)
+        return jsonl_batches(stream, self.text_field, self.fields)
 
 
 def find_sources(
@@ -79,7 +88,8 @@ def find_sources(
             for standard input.
         text_field: the JSON field or Parquet column that holds the text.
         input_format: overrides what the names say; within folders it then takes every file.
-        fields: names of further JSON fields or Parquet columns, given beside each text in ``Batch.fields``.
+        fields: names of further JSON fields or Parquet columns, given beside each text in ``Batch.fields``;
+            FASTA gives ``header`` unasked.
 
     Returns:
         The sources, and the files of folders whose ending is not known.
@@ -116,7 +126,7 @@ def _standard_input(chosen: InputFormat, text_field: str, fields: tuple[str, ...
     if chosen is InputFormat.PARQUET:
         raise UsageError("Parquet cannot be read from standard input: its index is at its end; name the file")
     kind = InputFormat.JSONL if chosen is InputFormat.AUTO else chosen
-    return FileSource("<stdin>", None, kind, text_field, 0, fields)
+    return FileSource("<stdin>", None, kind, text_field, 0, _fields_of(kind, fields))
 
 
 def _of_path(
@@ -164,7 +174,12 @@ def _file(path: Path, kind: InputFormat, text_field: str, fields: tuple[str, ...
     if kind is InputFormat.PARQUET:
         check_column(path, text_field)
     size = path.stat().st_size if path.is_file() else 0
-    return FileSource(str(path), path, kind, text_field, size, fields)
+    return FileSource(str(path), path, kind, text_field, size, _fields_of(kind, fields))
+
+
+def _fields_of(kind: InputFormat, asked: tuple[str, ...]) -> tuple[str, ...]:
+    """FASTA gives its headers unasked."""
+    return tuple(dict.fromkeys([HEADER, *asked])) if kind is InputFormat.FASTA else asked
 
 
 def _format_of(path: Path) -> InputFormat | None:
