@@ -26,10 +26,9 @@ MAX_FASTA_BYTES = 1 << 30
 _BOM = b"\xef\xbb\xbf"
 _WHITE = b" \t\r\n\v\f"
 _COMMENT = re.compile(rb"^;.*", re.MULTILINE)
-_NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
 
-@dataclass
+@dataclass(slots=True)
 class _Record:
     """What stands behind a ``>`` that begins a line, up to the next one; or (``line`` 0) before the first.
 
@@ -70,7 +69,7 @@ def fasta_batches(stream: ByteStream, fields: Sequence[str] = (HEADER,)) -> Iter
     for record in _records(stream):
         _add(batch, record)
         size += record.length
-        end = record.next().byte
+        end = record.byte + record.length + 2
         if size >= BATCH_BYTES or len(batch.rejected) >= 10_000:
             batch.bytes_read = stream.stored(end)
             yield batch
@@ -102,38 +101,52 @@ def _records(stream: ByteStream) -> Iterator[_Record]:
 
 def _add(batch: Batch, record: _Record) -> None:
     """Adds a record as a document or as rejected; blank lines and comments before the first one are neither."""
-    raw = b"".join(record.parts)
-    line, byte = max(record.line, 1), max(record.byte, 0)
-    if record.fault or record.length > MAX_FASTA_BYTES:
-        reason = f"the record has {record.length} bytes, above the limit of {MAX_FASTA_BYTES}"
-        excerpt = raw[:80].decode("utf-8", "backslashreplace")
-        batch.rejected.append(Rejected(line, byte, record.fault or reason, excerpt=excerpt))
-        return
     try:
+        if record.fault:
+            raise _NotADocument(record.fault)
+        if record.length > MAX_FASTA_BYTES:
+            raise _NotADocument(f"the record has {record.length} bytes, above the limit of {MAX_FASTA_BYTES}")
         if record.line:
-            header, sequence = _header_and_sequence(raw)
-            batch.add(sequence, line, byte, [header if name == HEADER else "" for name in batch.fields])
-        elif _letters(raw):
+            header, sequence = _header_and_sequence(record.parts)
+            values = [header if name == HEADER else "" for name in batch.fields]
+            batch.add(sequence, record.line, record.byte, values)
+        elif b"".join(_letters(record.parts)):
             raise _NotADocument("text before the first header, a line that begins with '>'")
     except _NotADocument as reason:
-        found = b">" + raw if record.line else raw[1:]  # its first byte is a newline that the input has not
-        batch.rejected.append(Rejected.of(found, line, byte, str(reason)))
+        batch.rejected.append(_rejected(record, str(reason)))
 
 
-def _header_and_sequence(raw: bytes) -> tuple[str, str]:
-    line, _, body = raw.partition(b"\n")
+def _header_and_sequence(parts: list[bytes]) -> tuple[str, str]:
+    if len(parts) > 1 and b"\n" not in parts[0]:
+        parts = [b"".join(parts)]
+    line, _, first = parts[0].partition(b"\n")
     try:
-        header = line.decode()
+        header = line.decode().strip()
     except UnicodeDecodeError as error:
         raise _NotADocument(f"invalid UTF-8 at byte {error.start + 1} of the header") from None
-    letters = _letters(body)
-    if wrong := None if letters.isascii() else _NOT_ASCII.search(letters):
-        raise _NotADocument(
-            f"letter {wrong.start() + 1} of the sequence is byte 0x{wrong[0].hex()}, not ASCII"
-        )
-    return header.strip(), letters.decode("ascii")
+    letters = _letters([first, *parts[1:]])
+    try:
+        return header, "".join([part.decode("ascii") for part in letters])
+    except UnicodeDecodeError:
+        whole = b"".join(letters)
+        place = next(place for place, letter in enumerate(whole) if letter > 127)
+        reason = f"letter {place + 1} of the sequence is byte {whole[place]:#x}, not ASCII"
+        raise _NotADocument(reason) from None
 
 
-def _letters(lines: bytes) -> bytes:
-    """Lines without comments and white space, in one piece."""
-    return (_COMMENT.sub(b"", lines) if b";" in lines else lines).translate(None, _WHITE)
+def _letters(parts: list[bytes]) -> list[bytes]:
+    """Lines without comments and white space."""
+    if any(b";" in part for part in parts):
+        parts = [_COMMENT.sub(b"", b"".join(parts))]  # in one piece: a comment may go on in the next part
+    return [part.translate(None, _WHITE) for part in parts]
+
+
+def _rejected(record: _Record, reason: str) -> Rejected:
+    raw, line, byte = b"".join(record.parts), record.line, record.byte
+    if line:
+        raw = b">" + raw
+    else:
+        raw, line, byte = raw[1:], 1, 0  # its first byte is a newline that the input does not have
+    if record.fault or record.length > MAX_FASTA_BYTES:
+        return Rejected(line, byte, reason, excerpt=raw[:80].decode("utf-8", "backslashreplace"))
+    return Rejected.of(raw, line, byte, reason)

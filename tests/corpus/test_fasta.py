@@ -169,7 +169,7 @@ def test_a_truncated_archive_keeps_whole_records_and_rejects_the_last(tmp_path, 
     assert headers == [str(i) for i in range(len(texts))]
     assert "breaks off" in rejected[0].reason
     assert (len(rejected), rejected[0].line) == (1, 2 * len(texts) + 1)
-    assert rejected[0].excerpt.startswith(f"{len(texts)}\n")
+    assert rejected[0].excerpt.startswith(f">{len(texts)}\n")
     assert not batches[-1].complete
 
 
