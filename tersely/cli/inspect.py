@@ -41,6 +41,7 @@ def command(folder: Path, as_json: bool) -> int:
         ("stored as", manifest.dtype),
         ("shards", f"{len(manifest.shards)}, {size(sum(shard.size for shard in manifest.shards))}"),
         ("empty, quarantined", f"{count(manifest.empty)}, {count(manifest.quarantined)}"),
+        ("fields of documents", ", ".join(opened.document_fields.column_names) or "-"),
         *((f"tokens, {name}", count(value)) for name, value in _percentiles(lengths).items()),
     ]
     print_table(f"{folder} (tersely {manifest.tersely})", rows)

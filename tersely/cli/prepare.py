@@ -74,8 +74,15 @@ _QUARANTINED = 3
     "--text-field", default="text", show_default=True, help="JSON field or Parquet column with the text."
 )
 @click.option(
+    "--field",
+    "fields",
+    multiple=True,
+    metavar="NAME",
+    help="Keep this JSON field or Parquet column of each document in documents.arrow; repeatable.",
+)
+@click.option(
     "--input-format",
-    type=click.Choice(["auto", "jsonl", "text", "parquet"]),
+    type=click.Choice(["auto", "jsonl", "text", "parquet", "fasta"]),
     default="auto",
     show_default=True,
     help="What the inputs hold, where their names do not say.",
@@ -97,6 +104,7 @@ def command(
     out: Path | None,
     spec: str,
     text_field: str,
+    fields: tuple[str, ...],
     input_format: str,
     sample: bool,
     max_bad: float,
@@ -106,8 +114,8 @@ def command(
 ) -> int:
     """Tokenize INPUTS, pack their documents into rows and write Arrow shards to --out.
 
-    INPUTS are files (.jsonl, .txt, .parquet; the first two also .gz, .zst or .bz2), folders of such files, or - for
-    JSON lines on standard input. The folder opens with datasets.load_from_disk and tersely.pack.PackedDataset. A
+    INPUTS are files (.jsonl, .txt, .parquet, .fasta; all but .parquet also .gz, .zst or .bz2), folders of such files,
+    or - for JSON lines on standard input. The folder opens with datasets.load_from_disk and tersely.pack.PackedDataset. A
     record that is no document is put into quarantine.jsonl with its place and the reason.
 
     \b
@@ -128,7 +136,7 @@ def command(
         sources: list[Source] = [SampleSource()]
         passed_over: list[Path] = []
     else:
-        sources, passed_over = find_sources(inputs, text_field, input_format)
+        sources, passed_over = find_sources(inputs, text_field, input_format, fields=fields)
     if passed_over:
         endings = ", ".join(sorted({path.suffix or path.name for path in passed_over})[:8])
         click.echo(f"Note: {len(passed_over)} files of other kinds were passed over ({endings}).", err=True)

@@ -16,10 +16,11 @@ from tersely.tokenize import Tokenizer
 class Encoded:
     """What became of the texts of a batch: every one is a row of ``ids``, ``empty`` or ``failed``.
 
-    ``bytes`` are the UTF-8 bytes of the documents that are rows.
+    ``kept`` are the numbers, in the batch, of the texts that are rows; ``bytes`` are their UTF-8 bytes.
     """
 
     ids: Ragged
+    kept: list[int]
     bytes: int
     empty: int
     failed: list[Rejected]
@@ -27,37 +28,39 @@ class Encoded:
 
 def encode_batch(batch: Batch, tok: Tokenizer, bos: bool, eos: bool) -> Encoded:
     """Encodes all texts of a batch; those that the tokenizer refuses are taken out, each with its reason."""
-    texts, failed = batch.texts, []
+    numbers, failed = range(len(batch.texts)), []
     try:
-        ids = tok.encode(texts, bos=bos, eos=eos)
+        ids = tok.encode(batch.texts, bos=bos, eos=eos)
     except TokenizeError as error:
         if error.document is None:
             raise
-        texts, ids, failed = _one_by_one(batch, tok, bos, eos)
-    kept = ids.lengths > bos + eos
-    size = sum(_utf8_bytes(text) for text, is_kept in zip(texts, kept.tolist(), strict=True) if is_kept)
-    if not kept.all():
-        ids = ids.take(np.flatnonzero(kept))
-    return Encoded(ids, size, len(texts) - len(ids), failed)
+        numbers, ids, failed = _one_by_one(batch, tok, bos, eos)
+    filled = ids.lengths > bos + eos
+    kept = [number for number, is_filled in zip(numbers, filled.tolist(), strict=True) if is_filled]
+    size = sum(_utf8_bytes(batch.texts[number]) for number in kept)
+    if not filled.all():
+        ids = ids.take(np.flatnonzero(filled))
+    return Encoded(ids, kept, size, len(numbers) - len(ids), failed)
 
 
 def _one_by_one(
     batch: Batch, tok: Tokenizer, bos: bool, eos: bool
-) -> tuple[list[str], Ragged, list[Rejected]]:
-    """The texts that can be encoded, their ids, and the others."""
-    texts: list[str] = []
+) -> tuple[list[int], Ragged, list[Rejected]]:
+    """The numbers of the texts that can be encoded, their ids, and the other texts."""
+    numbers: list[int] = []
     rows = [tok.encode([], bos=bos, eos=eos)]
     failed: list[Rejected] = []
-    for text, line, byte in zip(batch.texts, batch.lines, batch.bytes_at, strict=True):
+    for number, text in enumerate(batch.texts):
         try:
             rows.append(tok.encode([text], bos=bos, eos=eos))
-            texts.append(text)
+            numbers.append(number)
         except TokenizeError as error:
             if error.document is None:
                 raise
             reason = f"not encoded: {str(error).removeprefix('document 0 ')}"
-            failed.append(Rejected.of(text.encode("utf-8", "replace"), line, byte, reason))
-    return texts, Ragged.concat(rows), failed
+            place = batch.lines[number], batch.bytes_at[number]
+            failed.append(Rejected.of(text.encode("utf-8", "replace"), *place, reason))
+    return numbers, Ragged.concat(rows), failed
 
 
 def _utf8_bytes(text: str) -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
 
 from tersely.corpus.files import ByteStream
-from tersely.corpus.read import BATCH_BYTES, MAX_RECORD_BYTES, Batch, Rejected
+from tersely.corpus.read import BATCH_BYTES, MAX_RECORD_BYTES, Batch, Rejected, as_field, without_surrogates
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -18,13 +18,13 @@ class _NotADocument(Exception):
     """Carries the reason why a line is no document."""
 
 
-def jsonl_batches(stream: ByteStream, text_field: str) -> Iterator[Batch]:
-    """The records of a stream of JSON lines; blank lines are no records.
+def jsonl_batches(stream: ByteStream, text_field: str, fields: Sequence[str] = ()) -> Iterator[Batch]:
+    """The records of a stream of JSON lines, with the values of ``fields``; blank lines are no records.
 
     A line that is not a JSON object with a string in ``text_field`` is rejected alone. Memory is bounded by
     ``MAX_RECORD_BYTES``, whatever the line lengths.
     """
-    batch, size = Batch(), 0
+    batch, size = Batch.carrying(fields), 0
     number, at = 0, 0
     for line, whole_length in _lines(stream):
         number += 1
@@ -35,8 +35,8 @@ def jsonl_batches(stream: ByteStream, text_field: str) -> Iterator[Batch]:
             batch.rejected.append(Rejected(number, at, reason, excerpt=line[:80].decode("utf-8", "replace")))
         elif line and not line.isspace():
             try:
-                text, repaired = _text(line, text_field)
-                batch.add(text, number, at)
+                text, repaired, values = _document(line, text_field, fields)
+                batch.add(text, number, at, values)
                 batch.repaired += repaired
                 size += len(line)
             except _NotADocument as reason:
@@ -45,7 +45,7 @@ def jsonl_batches(stream: ByteStream, text_field: str) -> Iterator[Batch]:
         if size >= BATCH_BYTES or len(batch.rejected) >= 10_000:
             batch.bytes_read = stream.stored(at)
             yield batch
-            batch, size = Batch(), 0
+            batch, size = Batch.carrying(fields), 0
     if stream.fault:
         batch.rejected.append(Rejected(number + 1, at, stream.fault))
         batch.complete = False
@@ -79,8 +79,8 @@ def _joined(parts: list[bytes]) -> bytes:
     return line if len(line) <= MAX_RECORD_BYTES else line[:4096]
 
 
-def _text(line: bytes, field: str) -> tuple[str, bool]:
-    """The text of a line, and whether lone surrogates in it were replaced."""
+def _document(line: bytes, field: str, others: Sequence[str]) -> tuple[str, bool, list[str]]:
+    """The text of a line, whether lone surrogates in it were replaced, and the values of other fields."""
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError as error:
@@ -89,7 +89,7 @@ def _text(line: bytes, field: str) -> tuple[str, bool]:
         raise _NotADocument(f"the line is a JSON {_kind(record)}, not an object")
     text = record.get(field)
     if isinstance(text, str):
-        return _without_surrogates(text)
+        return *without_surrogates(text), [as_field(record.get(name)) for name in others]
     if field not in record:
         keys = ", ".join(repr(key) for key in list(record)[:8]) or "none"
         raise _NotADocument(f"there is no field {field!r} (fields: {keys})")
@@ -104,16 +104,6 @@ def _second_reading(line: bytes, error: Exception) -> Any:
         raise _NotADocument(f"invalid UTF-8 at byte {fault.start} of the line") from None
     except (ValueError, RecursionError):
         raise _NotADocument(f"not JSON: {error}") from None
-
-
-def _without_surrogates(text: str) -> tuple[str, bool]:
-    if text.isascii():
-        return text, False
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), True
-    return text, False
 
 
 def _kind(value: Any) -> str:

@@ -23,8 +23,9 @@ from tersely.errors import CorpusError, UsageError, choose
 from tersely.load import load_tokenizer
 from tersely.pack import Overflow, Strategy, plan
 from tersely.ragged import Ragged
-from tersely.shards import Manifest, Packing, ShardWriter, SourceEntry, TokenizerEntry
+from tersely.shards import Manifest, Packing, ShardWriter, SourceEntry, TokenizerEntry, fields_writer
 from tersely.shards.atomic import whole_file
+from tersely.shards.fields import FieldsWriter
 from tersely.tokenize import SubwordTokenizer, Tokenizer, id_dtype
 
 SHARD_TOKENS = 1 << 26
@@ -78,7 +79,8 @@ def prepare(
         on_progress: called after every batch.
 
     Returns:
-        The manifest. The folder also has ``quarantine.jsonl``, one line for each record that is no document.
+        The manifest. The folder also has ``quarantine.jsonl``, one line for each record that is no document, and, if
+        a source gives fields, ``documents.arrow``, one row for each document.
 
     Raises:
         CorpusError: the folder is in use, or an input cannot be opened.
@@ -106,11 +108,13 @@ def prepare(
     tok.save(out / "tokenizer")
     writer = ShardWriter(out, id_dtype(tok.vocab_size), tok.vocab_size)
     job = _Job(tok, bos, eos, _Rows(writer, packing, shard_tokens), sum(source.size for source in sources))
+    names = list(dict.fromkeys(name for source in sources for name in source.fields))
     with (
         whole_file(out / "quarantine.jsonl") as temporary,
         temporary.open("w", encoding="utf-8") as quarantine,
+        fields_writer(out, names) as fields,
     ):
-        entries = [job.run(source, quarantine, on_progress) for source in sources]
+        entries = [job.run(source, quarantine, fields, on_progress) for source in sources]
         job.rows.flush(last=True)
     manifest = Manifest(
         tersely=tersely.__version__,
@@ -152,7 +156,11 @@ class _Job:
         self.bytes_before = self.quarantined = 0
 
     def run(
-        self, source: Source, quarantine: IO[str], on_progress: Callable[[Progress], None] | None
+        self,
+        source: Source,
+        quarantine: IO[str],
+        fields: FieldsWriter | None,
+        on_progress: Callable[[Progress], None] | None,
     ) -> SourceEntry:
         """Takes all records of ``source``."""
         records = documents = empty = rejected = size = repaired = 0
@@ -160,6 +168,9 @@ class _Job:
         for batch in source.batches():
             encoded = encode_batch(batch, self.tok, self.bos, self.eos)
             self.rows.add(encoded.ids)
+            if fields is not None:
+                kept = {name: [values[i] for i in encoded.kept] for name, values in batch.fields.items()}
+                fields.add(kept, len(encoded.kept))
             rejects = sorted(
                 [*batch.rejected, *encoded.failed], key=lambda reject: (reject.line, reject.byte)
             )

@@ -6,9 +6,10 @@ Nothing is skipped in silence: every record of an input is in exactly one batch,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 BATCH_BYTES = 4 << 20
 """A batch is given out once it holds this many bytes of text."""
@@ -24,7 +25,7 @@ class Rejected:
     """A record that cannot become a document.
 
     Attributes:
-        line: its line (JSON lines), row (Parquet) or 1 (text), counted from 1; 0 if it is the input as a whole.
+        line: its line (JSON lines, FASTA), row (Parquet) or 1 (text), counted from 1; 0 if it is the input as a whole.
         byte: where it starts in the uncompressed input, counted from 0; -1 where the format has no such place.
         reason: one clause that says what is wrong with it.
         sha256: of its bytes, to find it again; empty where they were not all in hand.
@@ -52,6 +53,7 @@ class Batch:
         texts: the documents, some of which may be empty.
         lines: for each text its line, as in ``Rejected``.
         bytes_at: for each text its byte, as in ``Rejected``.
+        fields: for each field that was asked for, its value for each text, "" where the record has none.
         rejected: the records in between that are no documents.
         repaired: how many texts had lone surrogates, which were replaced with U+FFFD.
         bytes_read: bytes of the input, as stored, that have been read so far.
@@ -61,16 +63,24 @@ class Batch:
     texts: list[str] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     bytes_at: list[int] = field(default_factory=list)
+    fields: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     rejected: list[Rejected] = field(default_factory=list)
     repaired: int = 0
     bytes_read: int = 0
     complete: bool = True
 
-    def add(self, text: str, line: int, byte: int) -> None:
-        """Adds a document."""
+    @classmethod
+    def carrying(cls, fields: Sequence[str]) -> Batch:
+        """An empty batch that takes these fields beside each text."""
+        return cls(fields={name: [] for name in fields})
+
+    def add(self, text: str, line: int, byte: int, values: Sequence[str] = ()) -> None:
+        """Adds a document; ``values`` are one for each field, in the order of ``fields``."""
         self.texts.append(text)
         self.lines.append(line)
         self.bytes_at.append(byte)
+        for column, value in zip(self.fields.values(), values, strict=True):
+            column.append(value)
 
 
 class Source(Protocol):
@@ -86,6 +96,37 @@ class Source(Protocol):
         """Bytes as stored, 0 if unknown."""
         ...
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names in ``Batch.fields`` of its batches, the same in each."""
+        ...
+
     def batches(self) -> Iterator[Batch]:
         """All records, in order; an input without records gives no batch or an empty one."""
         ...
+
+
+def as_field(value: Any) -> str:
+    """A value of a record as the string that a field holds.
+
+    Strings stay as they are but for lone surrogates, which become U+FFFD, as does what is not UTF-8 in bytes; null is
+    ""; numbers, booleans, arrays and objects are JSON text; dates and the like are in Python's spelling.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, bool | int | float | list | dict):
+        value = json.dumps(value, ensure_ascii=False, default=str)
+    return without_surrogates(str(value))[0]
+
+
+def without_surrogates(text: str) -> tuple[str, bool]:
+    """The text with each lone surrogate replaced by U+FFFD, and whether there was one."""
+    if text.isascii():
+        return text, False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), True
+    return text, False

@@ -20,6 +20,7 @@ class SampleSource:
     """Each source file is a document, and so is each docstring in it."""
 
     name = "<python standard library>"
+    fields = ()
 
     def __init__(self) -> None:
         root = Path(sysconfig.get_paths()["stdlib"])

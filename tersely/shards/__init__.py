@@ -1,5 +1,6 @@
 """The on-disk format of prepared corpora: Arrow shards with a manifest, written and read here only."""
 
+from tersely.shards.fields import fields_writer as fields_writer
 from tersely.shards.manifest import Manifest as Manifest
 from tersely.shards.manifest import Packing as Packing
 from tersely.shards.manifest import ShardEntry as ShardEntry

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from tersely.errors import ShardError
 from tersely.ragged import Ragged
+from tersely.shards.fields import read_fields
 from tersely.shards.manifest import Manifest, ShardEntry
 
 
@@ -84,6 +85,22 @@ class ShardFolder:
         """Tokens of every stored document, in the order of the corpus, int64."""
         ends = np.concatenate([[0], np.cumsum(self.pieces.length)])
         return np.diff(ends[self.pieces.first])
+
+    @cached_property
+    def document_ids(self) -> np.ndarray[Any, Any]:
+        """The id of every stored document: 0, 1, 2, ... unless some were dropped for their length; int64, ascending."""
+        return np.unique(_joined([shard.document_ids.values for shard in self.shards]))
+
+    @cached_property
+    def document_fields(self) -> pa.Table:
+        """What sources gave beside their documents (FASTA headers, JSON fields): row ``i`` is that of document id ``i``.
+
+        A column of strings for each field; a table without columns if there are none. Mapped, so opening costs little.
+
+        Raises:
+            ShardError: the file is damaged, or has not a row for each document.
+        """
+        return read_fields(self.path, self.manifest)
 
     def tokens(self, document: int, start: int, stop: int) -> np.ndarray[Any, Any]:
         """Tokens ``start`` to ``stop`` of the ``document``-th stored document (a view of the file if in one piece)."""

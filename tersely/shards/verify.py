@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from tersely.errors import ShardError
 from tersely.shards.atomic import TEMPORARY
+from tersely.shards.fields import FIELDS_NAME, read_fields
 from tersely.shards.manifest import Manifest
 from tersely.shards.reader import Shard, check_size, read_shard
 from tersely.shards.writer import file_checksum
@@ -19,7 +21,7 @@ def verify(folder: str | Path) -> Iterator[tuple[str, str | None]]:
 
     Checked are the counts and the checksum of the manifest; size, checksum, columns and row counts of each shard; that
     ids are in the vocabulary, rows within capacity and made of their pieces, and that every document is stored once;
-    and the checksum of every other file.
+    and the checksum of every other file; and that the fields of documents, where there are some, are as many.
     """
     folder = Path(folder)
     try:
@@ -48,10 +50,12 @@ def verify(folder: str | Path) -> Iterator[tuple[str, str | None]]:
     for name, checksum in manifest.files.items():
         path = folder / name
         sound = path.is_file() and not path.is_symlink() and file_checksum(path) == checksum
-        yield name, None if sound else f"{path} is missing or was changed: copy or prepare it again"
-    known = {entry.name for entry in manifest.shards}
+        fault = None if sound else f"{path} is missing or was changed: copy or prepare it again"
+        yield name, _fields_fault(folder, manifest) if sound and name == FIELDS_NAME else fault
+    known = {entry.name for entry in manifest.shards} | set(manifest.files)
     for path in sorted(folder.iterdir()):
-        if path.name not in known and (path.match("data-*.arrow") or path.name.startswith(TEMPORARY)):
+        ours = path.match("data-*.arrow") or path.name == FIELDS_NAME or path.name.startswith(TEMPORARY)
+        if ours and path.name not in known:
             yield path.name, f"{path} is not in the manifest: it is of another run; remove it"
 
 
@@ -67,6 +71,14 @@ def _check_shard(path: Path, shard: Shard, manifest: Manifest) -> None:
     ends = np.concatenate([[0], np.cumsum(shard.seq_lengths.values, dtype=np.int64)])
     if not np.array_equal(ends[shard.seq_lengths.offsets], ids.offsets):
         raise ShardError(f"{path}: the pieces of a row do not sum to its length")
+
+
+def _fields_fault(folder: Path, manifest: Manifest) -> str | None:
+    try:
+        read_fields(folder, manifest).validate(full=True)
+    except (ShardError, pa.ArrowException) as error:
+        return f"{folder / FIELDS_NAME}: {error}" if isinstance(error, pa.ArrowException) else str(error)
+    return None
 
 
 def _document_fault(spans: np.ndarray, manifest: Manifest) -> str | None:

@@ -14,6 +14,7 @@ import xxhash
 from tersely.errors import ShardError
 from tersely.ragged import Ragged
 from tersely.shards.atomic import replace_file, whole_file
+from tersely.shards.fields import FIELDS_NAME
 from tersely.shards.manifest import Manifest, ShardEntry
 
 _HASH_BLOCK = 1 << 22
@@ -99,7 +100,8 @@ class ShardWriter:
             "_split": None,
         }
         replace_file(self.folder / "state.json", json.dumps(state, indent=2).encode())
-        others = [self.folder / name for name in ("dataset_info.json", "quarantine.jsonl", "state.json")]
+        names = ("dataset_info.json", FIELDS_NAME, "quarantine.jsonl", "state.json")
+        others = [self.folder / name for name in names]
         others += sorted((self.folder / "tokenizer").rglob("*"))
         files = {
             path.relative_to(self.folder).as_posix(): file_checksum(path) for path in others if path.is_file()
