@@ -299,6 +299,23 @@ def test_ids_do_not_depend_on_threads(bpe_json, llama_json, spm_model, tmp_path)
         SubwordTokenizer(bpe_json, threads=0)
 
 
+def test_long_documents_in_parts_have_the_ids_of_the_whole(monkeypatch, bpe_json, llama_json, t5_json):
+    for content in (bpe_json, llama_json, t5_json):
+        tok = SubwordTokenizer(content, fast=False)
+        peer = tokenizers.Tokenizer.from_str(content)
+        monkeypatch.setattr("tersely.tokenize.subword.cuts.PART", 40)
+        texts = [" ".join(TEXTS[:60]), "ab a b  ab" * 50, "a" * 300, "x y z \n a b " * 40, ""]
+        assert tok._model._cutter is not None
+        assert len(tok._model._cutter.cut(texts[0], 40)) > 20
+        assert tok.encode(texts).to_list() == [peer.encode(text).ids for text in texts]
+
+
+def test_a_vocabulary_with_pieces_across_words_is_not_cut(bpe_json):
+    content = json.loads(bpe_json)
+    content["model"]["vocab"]["d\u0120w"] = len(content["model"]["vocab"])
+    assert SubwordTokenizer(json.dumps(content), fast=False)._model._cutter is None
+
+
 def test_a_fork_after_threads_neither_warns_nor_stands_still(bpe_json, tmp_path):
     (tmp_path / "tokenizer.json").write_text(bpe_json)
     code = f"""

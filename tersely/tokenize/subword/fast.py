@@ -68,21 +68,25 @@ class FastEncoder:
         """The ids of each text, uint32."""
         if self._fast is None:
             return self._model.encode(texts)
-        checked = 0
-        while checked < len(texts) and self._unchecked > 0:
-            self._unchecked -= len(texts[checked]) + 1
-            checked += 1
-        right = self._model.encode(texts[:checked])
-        ids = over_threads(self._encode, texts, self._threads)
-        if not ids[:checked].equals(right):
+        if self._unchecked > 0 and not self._agrees(texts):
             self._fast = None
             warnings.warn(
                 "gigatoken gives other ids than the vocabulary's own library for a document of this job: it goes on "
                 "without gigatoken, more slowly and with the right ids",
                 stacklevel=2,
             )
-            return Ragged.concat([right, self._model.encode(texts[checked:])])
-        return ids
+            return self._model.encode(texts)
+        return over_threads(self._encode, texts, self._threads)
+
+    def _agrees(self, texts: list[str]) -> bool:
+        """Compares both on as much of the texts as is still to be compared; of a long one on its beginning."""
+        checked: list[str] = []
+        for text in texts:
+            if self._unchecked <= 0:
+                break
+            checked.append(text[: self._unchecked])
+            self._unchecked -= len(checked[-1]) + 1
+        return self._model.encode(checked).equals(over_threads(self._encode, checked, self._threads))
 
     def _encode(self, texts: list[str]) -> Ragged:
         if self._fast is None:  # another thread has just seen it fail

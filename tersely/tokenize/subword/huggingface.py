@@ -19,6 +19,7 @@ import tokenizers
 
 from tersely.errors import TokenizeError
 from tersely.ragged import Ragged
+from tersely.tokenize.subword.cuts import encode_in_parts, find_cutter
 from tersely.tokenize.subword.model import Pieces, Span, guarded, ragged_ids
 from tersely.tokenize.threads import over_threads
 
@@ -29,6 +30,7 @@ USUAL_NAMES = {
     "pad_token": ("<pad>", "[PAD]", "<|pad|>", "<|padding|>"),
 }
 _SPACE = "\u2581"  # what stands for a space in vocabularies of SentencePiece's kind
+_AT_A_TIME = 1 << 20  # characters in one call of the library
 _NOT_IDS = {"truncation", "padding", "post_processor"}  # of the file's parts, those that are never used here
 
 
@@ -55,6 +57,7 @@ class HuggingFaceModel:
         self._threads = threads
         self.plain_content = _without_specials(self._content)
         self._engine = _engine(self.plain_content)
+        self._cutter = find_cutter(self._vocabulary, self._encode)
 
     @property
     def vocab_size(self) -> int:
@@ -98,14 +101,27 @@ class HuggingFaceModel:
 
     def encode(self, texts: list[str]) -> Ragged:
         """The ids of each text, uint32."""
-        return over_threads(self._encode, texts, self._threads)
+        return encode_in_parts(
+            texts, self._cutter, lambda parts: over_threads(self._encode, parts, self._threads)
+        )
 
     def _encode(self, texts: list[str]) -> Ragged:
+        # The library keeps some 100 bytes for a token until its row is read: so a few rows at a time.
+        rows: list[Any] = []
+        first = waiting = 0
+        for place, text in enumerate(texts, 1):
+            waiting += len(text)
+            if waiting >= _AT_A_TIME or place == len(texts):
+                rows.extend(self._rows(texts[first:place]))
+                first, waiting = place, 0
+        return ragged_ids(rows)
+
+    def _rows(self, texts: list[str]) -> list[Any]:
         encodings = guarded(
             lambda: self._engine.encode_batch_fast(texts, add_special_tokens=False),
             "the tokenizers library failed",
         )
-        return ragged_ids([encoding.ids for encoding in encodings])
+        return [np.array(encoding.ids, np.uint32) for encoding in encodings]
 
     def spans(self, text: str) -> list[Span]:
         """The library's alignment, every range of which is checked by normalising it again.
