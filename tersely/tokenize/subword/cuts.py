@@ -16,7 +16,7 @@ PART = 1 << 18
 """Characters of a part, at least."""
 
 _CUT = re.compile("[A-Za-z] (?=[A-Za-z])")
-_SPANNING = re.compile("[^\\W\\d_](?:\u0120|\u2581| )")
+_SPANNING = re.compile("[A-Za-z](?:\u0120|\u2581| )")
 _TRIAL = (
     "The quick Brown fox isn't here; it's HE who'll say so. I am x = f(a, b) at 10 km or 3rd place\n next line of a text "
     "with caf\u00e9 au lait  two spaces and a tab\there s t r e d ll ve m the end of the story a b c d"
