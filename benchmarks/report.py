@@ -8,7 +8,20 @@ import platform
 import time
 from pathlib import Path
 
-_PACKAGES = ("tersely", "numpy", "numba", "pyarrow", "tokenizers", "datasets", "transformers", "trl", "torch")
+_PACKAGES = (
+    "tersely",
+    "numpy",
+    "numba",
+    "pyarrow",
+    "tokenizers",
+    "tiktoken",
+    "sentencepiece",
+    "gigatoken",
+    "datasets",
+    "transformers",
+    "trl",
+    "torch",
+)
 
 
 def best_seconds(call, repeats=5):
