@@ -33,12 +33,14 @@ def load_tokenizer(
     Raises:
         TokenizeError: nothing of that name exists, or it cannot be loaded; the message says what is allowed.
     """
-    from tersely.tokenize import ByteTokenizer, SubwordTokenizer
+    from tersely.tokenize import ByteTokenizer, SubwordTokenizer, WordTokenizer
     from tersely.tokenize.protocol import CONFIG_NAME
 
     name, _, option = str(spec).partition(":")
     if name == "bytes":
         return ByteTokenizer(option or "byt5")
+    if name == "words":
+        return WordTokenizer(option or "gpt2")
     path = Path(spec)
     if path.is_dir() and (path / "tokenizer" / CONFIG_NAME).exists():
         path = path / "tokenizer"
@@ -46,6 +48,10 @@ def load_tokenizer(
         config = _config(path / CONFIG_NAME)
         if config.get("type") == "bytes":
             return ByteTokenizer(config.get("preset", ""), config.get("sentinels", "transformers"))
+        if config.get("type") == "words":
+            return WordTokenizer(
+                config.get("rule", ""), config.get("preset", ""), config.get("max_word_bytes")
+            )
         if config.get("type") != "subword":
             raise TokenizeError(
                 f"{path / CONFIG_NAME} is of type {config.get('type')!r}, made by a newer tersely?"
