@@ -30,7 +30,7 @@ _QUARANTINED = 3
     "spec",
     default="bytes",
     show_default=True,
-    help="bytes, bytes:blt, bytes:hnet, bytes:evabyte, a tokenizer.json, or a folder with a saved tokenizer.",
+    help="bytes, bytes:blt, bytes:hnet, bytes:evabyte, kmer:6 (DNA; also kmer:6:rc), a tokenizer.json, or a folder with a saved tokenizer.",
 )
 @click.option(
     "--pack",
