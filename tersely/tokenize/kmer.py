@@ -30,10 +30,12 @@ from tersely.tokenize.protocol import CONFIG_NAME, Texts, as_bytes, check_unit, 
 LONGEST = 8
 """The largest k: its vocabulary has 131,331 ids."""
 
+OTHER = 8
+"""The class of a byte that is no letter of a k-mer; 0 to 3 are those of ``ACGT``, 4 to 7 those of ``acgt``."""
+
 _FIRST_BYTE = 3
 _FIRST_KMER = _FIRST_BYTE + 256
 _LETTERS = b"ACGTacgt"
-_OTHER = 8
 _PAIRS = b"AT CG RY KM BV DH SS WW NN -- .."
 """Letters and their complements, of the IUPAC code for nucleotides (Cornish-Bowden 1985), and two signs for a gap."""
 
@@ -56,11 +58,15 @@ class KmerTokenizer:
         if type(k) is not int or not 1 <= k <= LONGEST:
             raise TokenizeError(f"no k-mers of {k!r} letters: choose 1 to {LONGEST}")
         self.k, self.reverse_complement, self.upper_case = k, bool(reverse_complement), bool(upper_case)
-        self._classes = np.full(256, _OTHER, np.uint8)
-        self._classes[list(_LETTERS)] = np.arange(8) % 4 if upper_case else np.arange(8)
-        every = bytes(range(256))
-        self._single = np.frombuffer(every.upper() if upper_case else every, np.uint8) + np.int64(_FIRST_BYTE)
         self._dtype = id_dtype(self.vocab_size)
+        # What a byte is read as, then the class and the id of that.
+        read = np.frombuffer(bytes(range(256)).upper(), np.uint8) if upper_case else np.arange(256)
+        read = read[_complements()] if reverse_complement else read
+        classes = np.full(256, OTHER, np.uint8)
+        classes[list(_LETTERS)] = np.arange(8)
+        self._classes, self._single = classes[read], read + np.int64(_FIRST_BYTE)
+        if reverse_complement:
+            self._single[_complements() == 0] = -1
 
     @classmethod
     def from_spec(cls, options: str) -> KmerTokenizer:
@@ -118,23 +124,30 @@ class KmerTokenizer:
         from tersely.tokenize import kmer_loops
 
         source = _flat(texts)
-        if self.reverse_complement:
-            source = self._other_strand(source)
         # More than is needed, for k letters give one id; what is not written to costs no memory.
         ids = np.empty(len(source.values) + 2 * len(source), self._dtype)
         ends = np.empty(len(source) + 1, np.int64)
-        kmer_loops.encode(
+        wrong = kmer_loops.encode(
             source.values,
             source.offsets,
             self._classes,
             self._single,
             self.k,
             _FIRST_KMER,
+            self.reverse_complement,
             self.bos_id if bos else -1,
             self.eos_id if eos else -1,
             ids,
             ends,
         )
+        if wrong >= 0:
+            document = int(np.searchsorted(source.offsets, wrong, side="right")) - 1
+            letter, place = bytes([source.values[wrong]]), wrong - source.offsets[document]
+            raise TokenizeError(
+                f"document {document} has {letter!r} at byte {place}, which has no complement that leads back to it: "
+                "encode the strand as it is, without reverse_complement",
+                document,
+            )
         return Ragged(ids[: ends[-1]].copy(), ends)
 
     def encode_with_offsets(
@@ -180,18 +193,16 @@ class KmerTokenizer:
             raise TokenizeError(
                 f"ids from {values.min()} to {values.max()} are outside the {self.vocab_size} ids"
             )
-        values = np.ascontiguousarray(values, self._dtype)
-        ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(self._widths(values), dtype=np.int64)])
-        found = np.empty(int(ends[-1]), np.uint8)
+        rows = Ragged(np.ascontiguousarray(values, self._dtype), rows.offsets)
+        kmers, pieces = (np.count_nonzero(rows.values >= first) for first in (_FIRST_KMER, _FIRST_BYTE))
+        text = np.empty(pieces + (self.k - 1) * kmers, np.uint8)
+        ends = np.empty(len(rows) + 1, np.int64)
         letters = np.frombuffer(_LETTERS, np.uint8)
-        kmer_loops.decode(
-            Ragged(values, rows.offsets).values, self.k, _FIRST_BYTE, _FIRST_KMER, letters, found
-        )
-        texts = Ragged(found, ends[rows.offsets])
+        kmer_loops.decode(rows.values, rows.offsets, self.k, _FIRST_BYTE, _FIRST_KMER, letters, text, ends)
         if self.reverse_complement:
-            texts = self._other_strand(texts)
-        whole, bounds = texts.values.tobytes(), texts.offsets.tolist()
-        return [whole[start:stop] for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+            text = _other_strand(text, ends)
+        view, bounds = text.data, ends.tolist()
+        return [bytes(view[start:stop]) for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
 
     def save(self, folder: str | Path) -> None:
         """Writes the configuration into ``folder``, which is made if need be."""
@@ -209,28 +220,23 @@ class KmerTokenizer:
         widths[ids >= _FIRST_KMER] = self.k
         return widths
 
-    def _other_strand(self, source: Ragged) -> Ragged:
-        from tersely.tokenize import kmer_loops
-
-        turned = np.empty(len(source.values), np.uint8)
-        wrong = kmer_loops.reverse_complement(source.values, source.offsets, _complements(), turned)
-        if wrong >= 0:
-            document = int(np.searchsorted(source.offsets, wrong, side="right")) - 1
-            byte = bytes([source.values[wrong]])
-            raise TokenizeError(
-                f"document {document} has {byte!r} at byte {wrong - source.offsets[document]}, which has no complement "
-                "that leads back to it: encode the given strand (reverse_complement=False)",
-                document,
-            )
-        return Ragged(turned, source.offsets)
-
     def __repr__(self) -> str:
         flags = ", reverse_complement=True" * self.reverse_complement + ", upper_case=True" * self.upper_case
         return f"KmerTokenizer({self.k}{flags})"
 
 
+def _other_strand(text: np.ndarray[Any, Any], offsets: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    from tersely.tokenize import kmer_loops
+
+    turned = np.empty(len(text), np.uint8)
+    kmer_loops.reverse_complement(text, offsets, _complements(), turned)
+    if len(turned) and not turned.all():
+        raise TokenizeError("an id stands for a byte without a complement, which no encoded strand has")
+    return turned
+
+
 def _complements() -> np.ndarray[Any, Any]:
-    """For each byte its complement, of the same case; 0 where there is none that leads back."""
+    """For each byte its complement, of the same case; 0 where there is none that leads back; its own inverse."""
     table = np.zeros(256, np.uint8)
     for one, other in (pair for pairs in (_PAIRS, _PAIRS.lower()) for pair in pairs.split()):
         table[one], table[other] = other, one
