@@ -2,6 +2,7 @@
 
 from tersely.tokenize.bytes import ByteTokenizer as ByteTokenizer
 from tersely.tokenize.bytes import Sentinels as Sentinels
+from tersely.tokenize.kmer import KmerTokenizer as KmerTokenizer
 from tersely.tokenize.protocol import Tokenizer as Tokenizer
 from tersely.tokenize.protocol import id_dtype as id_dtype
 from tersely.tokenize.stream import StreamDecoder as StreamDecoder

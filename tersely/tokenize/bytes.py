@@ -153,7 +153,7 @@ class ByteTokenizer:
         rows = as_bytes(texts)
         spans: list[np.ndarray[Any, Any]] = []
         for row in rows:
-            starts = np.arange(len(row)) if unit == "byte" else _character_of_byte(bytes(row))
+            starts = np.arange(len(row)) if unit == "byte" else character_of_byte(bytes(row))
             stops = starts + 1
             end = int(stops[-1]) if len(stops) else 0
             spans.append(
@@ -244,7 +244,7 @@ def _all_ascii(texts: Texts) -> bool:
         return False
 
 
-def _character_of_byte(text: bytes) -> np.ndarray[Any, Any]:
+def character_of_byte(text: bytes) -> np.ndarray[Any, Any]:
     """For each byte the index of its character; a byte that is not UTF-8 is a character (a lone surrogate here)."""
     points = np.frombuffer(
         text.decode("utf-8", "surrogateescape").encode("utf-32-le", "surrogatepass"), np.uint32

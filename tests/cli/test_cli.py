@@ -237,3 +237,22 @@ def test_preparing_bytes_loads_neither_torch_nor_transformers(docs, tmp_path):
     code += "sys.exit(str({'torch', 'transformers', 'datasets'} & set(sys.modules)) if 'torch' in sys.modules else 0)"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_prepare_keeps_headers_and_asked_fields(write_jsonl, tmp_path):
+    from tersely.shards import ShardFolder
+
+    (tmp_path / "genome.fa").write_text(">chr1 first\nACGTACGT\nNNacgt\n>chr2\nGATTACA\n")
+    path = write_jsonl([{"text": "ACGT", "lang": "dna", "n": 1}])
+    code, _, err = tersely(
+        "prepare", tmp_path / "genome.fa", path, "--tokenizer", "kmer:6", "--field", "lang", "--field", "n",
+        "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert ShardFolder(tmp_path / "out").document_fields.to_pydict() == {
+        "header": ["chr1 first", "chr2", ""],
+        "lang": ["", "", "dna"],
+        "n": ["", "", "1"],
+    }
+    assert tersely("verify", tmp_path / "out")[0] == 0
+    assert "header, lang, n" in tersely("inspect", tmp_path / "out")[1]
