@@ -11,7 +11,7 @@ from tersely.errors import TokenizeError
 if TYPE_CHECKING:
     from tersely.tokenize import Tokenizer
 
-_FORMS = "'bytes', 'bytes:PRESET', a tokenizer.json, or a folder that holds a saved tokenizer"
+_FORMS = "'bytes', 'bytes:PRESET', a tokenizer.json, a vocab.txt, or a folder that holds a saved tokenizer"
 
 
 def load_tokenizer(spec: str | Path) -> Tokenizer:
@@ -19,13 +19,14 @@ def load_tokenizer(spec: str | Path) -> Tokenizer:
 
     Args:
         spec: ``"bytes"`` (ByT5's layout) or ``"bytes:blt"`` / ``"bytes:hnet"`` / ``"bytes:evabyte"``; the path of a
-            ``tokenizer.json``; or a folder written by ``save``, ``save_pretrained`` or ``tersely prepare``.
+            ``tokenizer.json``, of an RWKV vocabulary or of BERT's ``vocab.txt``; or a folder written by ``save``, ``save_pretrained`` or ``tersely prepare``.
 
     Raises:
         TokenizeError: nothing of that name exists, or it cannot be loaded; the message says what is allowed.
     """
-    from tersely.tokenize import ByteTokenizer, SubwordTokenizer
+    from tersely.tokenize import ByteTokenizer, RwkvTokenizer, SubwordTokenizer
     from tersely.tokenize.protocol import CONFIG_NAME
+    from tersely.tokenize.rwkv import is_rwkv
 
     name, _, option = str(spec).partition(":")
     if name == "bytes":
@@ -37,10 +38,14 @@ def load_tokenizer(spec: str | Path) -> Tokenizer:
         config = _config(path / CONFIG_NAME)
         if config.get("type") == "bytes":
             return ByteTokenizer(config.get("preset", ""), config.get("sentinels", "transformers"))
+        if config.get("type") == "rwkv":
+            return RwkvTokenizer.load(path)
         if config.get("type") != "subword":
             raise TokenizeError(
                 f"{path / CONFIG_NAME} is of type {config.get('type')!r}, made by a newer tersely?"
             )
+    if path.is_file() and path.suffix == ".txt" and is_rwkv(path):
+        return RwkvTokenizer.load(path)
     if path.is_file() or (path / "tokenizer.json").is_file():
         return SubwordTokenizer.load(path)
     raise TokenizeError(f"no tokenizer {str(spec)!r}: give {_FORMS}")

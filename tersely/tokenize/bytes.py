@@ -21,6 +21,7 @@ import numpy as np
 
 from tersely.errors import TokenizeError, choose
 from tersely.ragged import Ragged
+from tersely.tokenize.characters import character_of_byte
 from tersely.tokenize.protocol import CONFIG_NAME, Texts, as_bytes, check_unit, config_fingerprint, id_dtype
 
 SENTINELS_HELD = 125
@@ -153,7 +154,7 @@ class ByteTokenizer:
         rows = as_bytes(texts)
         spans: list[np.ndarray[Any, Any]] = []
         for row in rows:
-            starts = np.arange(len(row)) if unit == "byte" else _character_of_byte(bytes(row))
+            starts = np.arange(len(row)) if unit == "byte" else character_of_byte(bytes(row))
             stops = starts + 1
             end = int(stops[-1]) if len(stops) else 0
             spans.append(
@@ -231,14 +232,3 @@ def _all_ascii(texts: Texts) -> bool:
         return not isinstance(texts, str) and all(map(str.isascii, texts))  # pyright: ignore[reportArgumentType]
     except TypeError:
         return False
-
-
-def _character_of_byte(text: bytes) -> np.ndarray[Any, Any]:
-    """For each byte the index of its character; a byte that is not UTF-8 is a character (a lone surrogate here)."""
-    points = np.frombuffer(
-        text.decode("utf-8", "surrogateescape").encode("utf-32-le", "surrogatepass"), np.uint32
-    )
-    escaped = (points >= 0xDC80) & (points <= 0xDCFF)
-    width = 1 + (points >= 0x80).astype(np.int64) + (points >= 0x800) + (points >= 0x10000)
-    width[escaped] = 1
-    return np.repeat(np.arange(len(points)), width)
