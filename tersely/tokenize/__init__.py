@@ -6,3 +6,5 @@ from tersely.tokenize.protocol import Tokenizer as Tokenizer
 from tersely.tokenize.protocol import id_dtype as id_dtype
 from tersely.tokenize.rwkv import RwkvTokenizer as RwkvTokenizer
 from tersely.tokenize.subword import SubwordTokenizer as SubwordTokenizer
+from tersely.tokenize.wordpiece import WordPieceRules as WordPieceRules
+from tersely.tokenize.wordpiece import WordPieceTokenizer as WordPieceTokenizer
