@@ -11,11 +11,12 @@ from tersely.tokenize.trie import BASE, FINAL, LABEL, ROOT
 
 
 @numba.njit(cache=True, nogil=True)
-def encode_greedy(trie: Any, text: Any, offsets: Any, bos: int, eos: int, ids: Any) -> Any:
+def encode_greedy(cells: Any, values: Any, text: Any, offsets: Any, bos: int, eos: int, ids: Any) -> Any:
     """Fills ``ids`` with the tokens of all documents, one after another.
 
     Args:
-        trie: a ``Trie`` of the tokens, with their ids as values.
+        cells: the cells of a ``Trie`` of the tokens.
+        values: its values, which are the ids of the tokens.
         text: shape ``(total,)``, uint8.
         offsets: shape ``(documents + 1,)``, int64, of the documents in ``text``.
         bos: the id that opens each document, -1 for none.
@@ -36,10 +37,10 @@ def encode_greedy(trie: Any, text: Any, offsets: Any, bos: int, eos: int, ids: A
         place = offsets[document]
         stop = offsets[document + 1]
         while place < stop:
-            cell, end = _longest(trie.cells, text, place, stop)
+            cell, end = _longest(cells, text, place, stop)
             if end == place:
                 return lengths, place
-            ids[count] = trie.values[cell]
+            ids[count] = values[cell]
             count += 1
             place = end
         if eos >= 0:

@@ -199,7 +199,9 @@ class RwkvTokenizer:
         def part(first: int, last: int) -> tuple[Any, Any]:
             rows = documents[first:last]
             ids = np.empty(len(rows.values) + 2 * len(rows), np.uint32)
-            lengths, fault = encode_greedy(trie, rows.values, rows.offsets, lead, trail, ids)
+            lengths, fault = encode_greedy(
+                trie.cells, trie.values, rows.values, rows.offsets, lead, trail, ids
+            )
             if fault >= 0:
                 document = first + int(np.searchsorted(rows.offsets, fault, "right")) - 1
                 self._refuse(document, fault - int(rows.offsets[document - first]), int(rows.values[fault]))

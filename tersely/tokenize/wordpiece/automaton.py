@@ -37,17 +37,17 @@ class Automaton(NamedTuple):
         links: shape ``(size, 3)``, int64: the cell of the failure link or ``NOWHERE``; how many pops there are; and
             the pop if it is one, else where they begin in ``pops``.
         pops: shape ``(total,)``, int64: ids.
-        inside: shape ``(1,)``, int64: the cell from which pieces inside a word are read.
+        inside: the cell from which pieces inside a word are read.
         lengths: shape ``(vocab_size,)``, int64: bytes of each piece, its prefix included.
-        prefix: shape ``(1,)``, int64: bytes of the prefix.
+        prefix: bytes of the prefix.
     """
 
     cells: Any
     links: Any
     pops: Any
-    inside: Any
+    inside: int
     lengths: Any
-    prefix: Any
+    prefix: int
 
 
 def build_automaton(pieces: Mapping[str, int], rules: WordPieceRules, left_out: Collection[str]) -> Automaton:
@@ -66,9 +66,8 @@ def build_automaton(pieces: Mapping[str, int], rules: WordPieceRules, left_out: 
         inside = len(trie.cells) - 1  # a free cell: no piece can follow another
     depths = _depths(trie.nodes, trie.parents, inside)
     order = np.argsort(depths, kind="stable")
-    links, pops = _link(trie, order[depths[order] > 0], inside)
-    prefix = np.array([len(rules.prefix.encode())])
-    return Automaton(trie.cells, links, pops, np.array([inside]), lengths, prefix)
+    links, pops = _link(*trie, order[depths[order] > 0], inside)
+    return Automaton(trie.cells, links, pops, inside, lengths, len(rules.prefix.encode()))
 
 
 def _depths(nodes: Any, parents: Any, inside: int) -> np.ndarray[Any, Any]:
@@ -80,22 +79,23 @@ def _depths(nodes: Any, parents: Any, inside: int) -> np.ndarray[Any, Any]:
 
 
 @numba.njit(cache=True, nogil=True)
-def _link(trie: Any, order: Any, inside: Any) -> Any:
+def _link(cells: Any, values: Any, nodes: Any, parents: Any, order: Any, inside: Any) -> Any:
     """Failure links and pops of all nodes in ``order``, which is that of their depth (algorithm 2 of the paper)."""
-    cells = trie.cells
     links = np.zeros((cells.size, 3), np.int64)
     links[:, 0] = NOWHERE
     pops = np.empty(cells.size, np.int64)
     total = 0
     for node in order:
-        cell = trie.nodes[node]
-        if trie.values[cell] >= 0:
-            links[cell, 0], links[cell, 1], links[cell, 2] = inside, 1, trie.values[cell]
+        cell = nodes[node]
+        if values[cell] >= 0:
+            links[cell, 0], links[cell, 1], links[cell, 2] = inside, 1, values[cell]
             continue
         byte = cells[cell] & LABEL
-        state = trie.nodes[trie.parents[node]]
+        state = nodes[parents[node]]
         start = total
-        while links[state, 0] != NOWHERE:  # the pops of the parent, and of its links until one has such a child
+        while (
+            links[state, 0] != NOWHERE
+        ):  # the pops of the parent, and of its links until one has such a child
             many = links[state, 1]
             while total + many > pops.size:
                 pops = np.concatenate((pops, np.empty(pops.size, np.int64)))

@@ -10,7 +10,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from tersely.tokenize.wordpiece.characters import ALONE, BLOCK, MARK, PLACE
+from tersely.tokenize.wordpiece.table import ALONE, BLOCK, MARK, PLACE
 
 
 @numba.njit(cache=True, nogil=True)
@@ -61,7 +61,7 @@ def normalize(table: Any, text: Any, start: Any, stop: Any, out: Any, source: An
     """Writes what the characters from ``start`` to ``stop`` become, words parted by 0xFF.
 
     Args:
-        table: a ``Table`` that knows all of these characters.
+        table: the arrays of a ``Table`` that knows all of these characters, as a plain tuple.
         text: well-formed UTF-8.
         start: where the document begins in ``text``.
         stop: where it ends.
@@ -72,11 +72,12 @@ def normalize(table: Any, text: Any, start: Any, stop: Any, out: Any, source: An
     Returns:
         How many bytes were written; -1 if marks meet whose order the library must find.
     """
+    entries, pool, singles = table
     count = 0
     after_mark = False
     place = start
     while place < stop:
-        single = table.single[text[place]] if text[place] < 0x80 else np.uint8(0)
+        single = singles[text[place]] if text[place] < 0x80 else np.uint8(0)
         if single:
             out[count] = single
             if source.size:
@@ -86,14 +87,14 @@ def normalize(table: Any, text: Any, start: Any, stop: Any, out: Any, source: An
             after_mark = False
             continue
         point, width = decode_at(text, place, stop)
-        entry = table.entries[point]
+        entry = entries[point]
         length = entry & 0xFF
         if entry & ALONE or (entry & MARK and after_mark):
             return -1
         if length:
             after_mark = entry & MARK != 0
         for i in range(length):
-            out[count + i] = table.pool[(entry >> PLACE) + i]
+            out[count + i] = pool[(entry >> PLACE) + i]
             if source.size:
                 source[count + i] = place
         count += length

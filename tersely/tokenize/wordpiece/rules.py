@@ -11,17 +11,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import tokenizers
+
 from tersely.errors import TokenizeError
 from tersely.tokenize.protocol import CONFIG_NAME
 
-ROLES = {"bos_token": "cls_token", "eos_token": "sep_token", "pad_token": "pad_token", "mask_token": "mask_token"}
+ROLES = {
+    "bos_token": "cls_token",
+    "eos_token": "sep_token",
+    "pad_token": "pad_token",
+    "mask_token": "mask_token",
+}
 """The roles of special tokens here, and what BERT's files call them."""
 
 _SPELLINGS = {"bos_token": "[CLS]", "eos_token": "[SEP]", "pad_token": "[PAD]", "mask_token": "[MASK]"}
 
 # What Rust's trim_end takes away, and with it the library that these files are made for.
-_BLANKS = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
-_BLANKS += "\u2028\u2029\u202f\u205f\u3000"
+_BLANKS = (
+    "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +107,7 @@ def _of_text(content: str, folder: Path) -> WordPieceFile:
     lowercase = config.get("do_lower_case")
     rules = WordPieceRules(
         lowercase=_is_uncased(pieces) if lowercase is None else bool(lowercase),
-        strip_accents=config.get("strip_accents"),
+        strip_accents=None if config.get("strip_accents") is None else bool(config["strip_accents"]),
         handle_chinese_chars=bool(config.get("tokenize_chinese_chars", True)),
         unknown=_spelling(config.get("unk_token")) or "[UNK]",
     )
@@ -111,33 +120,44 @@ def _is_uncased(pieces: dict[str, int]) -> bool:
 
 
 def _of_json(content: str, folder: Path) -> WordPieceFile:
-    try:
-        stored: dict[str, Any] = json.loads(content)
-        model, normalizer, splitter = stored["model"], stored["normalizer"], stored["pre_tokenizer"]
-        kinds = (model["type"], normalizer["type"], splitter["type"])
-        added: dict[str, int] = {token["content"]: token["id"] for token in stored.get("added_tokens") or []}
-        plain = [token["content"] for token in stored.get("added_tokens") or [] if not token["special"]]
-        decoder = stored.get("decoder") or {}
-        rules = WordPieceRules(
-            lowercase=normalizer["lowercase"],
-            strip_accents=normalizer["strip_accents"],
-            handle_chinese_chars=normalizer["handle_chinese_chars"],
-            clean_text=normalizer["clean_text"],
-            unknown=model["unk_token"],
-            prefix=model["continuing_subword_prefix"],
-            max_word_characters=model["max_input_chars_per_word"],
-            cleanup=decoder.get("cleanup", True),
-        )
-        pieces: dict[str, int] = dict(model["vocab"]) | added
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-        raise TokenizeError(f"it is not a tokenizer.json of BERT's kind ({type(error).__name__}: {error})") from None
-    if kinds != ("WordPiece", "BertNormalizer", "BertPreTokenizer"):
-        raise TokenizeError(f"it is made of {', '.join(map(str, kinds))}, not of BERT's parts: use SubwordTokenizer")
+    stored = _bert_json(content)
+    model, normalizer, tokens = stored["model"], stored["normalizer"], stored.get("added_tokens") or []
+    plain = [token["content"] for token in tokens if not token["special"]]
     if plain:
-        raise TokenizeError(f"the added token {plain[0]!r} is found inside text: use SubwordTokenizer")
+        raise TokenizeError(f"the added token {plain[0]!r} is to be found inside text: use SubwordTokenizer")
+    rules = WordPieceRules(
+        lowercase=normalizer["lowercase"],
+        strip_accents=normalizer["strip_accents"],
+        handle_chinese_chars=normalizer["handle_chinese_chars"],
+        clean_text=normalizer["clean_text"],
+        unknown=model["unk_token"],
+        prefix=model["continuing_subword_prefix"],
+        max_word_characters=model["max_input_chars_per_word"],
+        cleanup=bool((stored.get("decoder") or {}).get("cleanup", True)),
+    )
+    added = {token["content"]: token["id"] for token in tokens}
+    pieces: dict[str, int] = model["vocab"] | added
     roles = _roles(folder, pieces)
     others = frozenset(added) - {*roles.values(), rules.unknown}
     return WordPieceFile(pieces=pieces, rules=rules, roles=roles, others=others)
+
+
+def _bert_json(content: str) -> dict[str, Any]:
+    """A ``tokenizer.json``, checked to be of BERT's parts, and by the library to be sound."""
+    try:
+        stored: dict[str, Any] = json.loads(content)
+        kinds = tuple(str(stored[part]["type"]) for part in ("model", "normalizer", "pre_tokenizer"))
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
+        raise TokenizeError(
+            f"it is not a tokenizer.json of BERT's kind ({type(error).__name__}: {error})"
+        ) from None
+    if kinds != ("WordPiece", "BertNormalizer", "BertPreTokenizer"):
+        raise TokenizeError(f"it is made of {', '.join(kinds)}, not of BERT's parts: use SubwordTokenizer")
+    try:
+        tokenizers.Tokenizer.from_str(content)
+    except Exception as error:  # the library raises nothing narrower
+        raise TokenizeError(f"it is not a tokenizer.json ({error})") from None
+    return stored
 
 
 def _roles(folder: Path, pieces: dict[str, int]) -> dict[str, str]:

@@ -17,8 +17,8 @@ from tersely.ragged import Ragged
 from tersely.tokenize.batch import check_threads, in_parts, one_buffer
 from tersely.tokenize.characters import character_spans
 from tersely.tokenize.protocol import CONFIG_NAME, Texts, check_unit, config_fingerprint, id_dtype
-from tersely.tokenize.wordpiece.characters import BLOCK, CharacterTable, character_table
 from tersely.tokenize.wordpiece.rules import ROLES, WordPieceRules, read_wordpiece
+from tersely.tokenize.wordpiece.table import BLOCK, CharacterTable, character_table
 
 
 class WordPieceTokenizer:
@@ -99,7 +99,9 @@ class WordPieceTokenizer:
     @property
     def fingerprint(self) -> str:
         """A hash of the pieces, the rules for text and the special tokens."""
-        config = asdict(self._rules) | {"cleanup": None} | self._config() | {"specials": sorted(self._specials)}
+        config = (
+            asdict(self._rules) | {"cleanup": None} | self._config() | {"specials": sorted(self._specials)}
+        )
         return config_fingerprint(config, json.dumps(self._pieces, sort_keys=True).encode())
 
     def encode(self, texts: Texts, *, bos: bool = False, eos: bool = False) -> Ragged:
@@ -148,7 +150,9 @@ class WordPieceTokenizer:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         stored = self._library(self._pieces)
-        stored.add_special_tokens(sorted(self._specials | {self._rules.unknown}, key=self._pieces.__getitem__))
+        stored.add_special_tokens(
+            sorted(self._specials | {self._rules.unknown}, key=self._pieces.__getitem__)
+        )
         stored.decoder = tokenizers.decoders.WordPiece(self._rules.prefix, self._rules.cleanup)
         (folder / "tokenizer.json").write_text(stored.to_str(pretty=True), encoding="utf-8")
         (folder / CONFIG_NAME).write_text(json.dumps(self._config(), indent=2) + "\n", encoding="utf-8")
@@ -170,7 +174,7 @@ class WordPieceTokenizer:
             broken = int(blocks_in(documents.values, documents.offsets, seen))
             if broken >= 0:
                 _refuse(broken, documents[broken].tobytes())
-        table, automaton = self._characters.of_blocks(np.flatnonzero(seen)), self._automaton
+        table, automaton = tuple(self._characters.of_blocks(np.flatnonzero(seen))), tuple(self._automaton)
 
         def part(first: int, last: int) -> tuple[Any, Any, Any]:
             rows = documents[first:last]
@@ -201,14 +205,18 @@ class WordPieceTokenizer:
         """The same by the library, for documents in which combining marks change places."""
         pieces = {piece: i for piece, i in self._pieces.items() if piece not in self._specials}
         raw = [row.tobytes() for row in documents]
-        encodings = self._library(pieces).encode_batch([text.decode() for text in raw], add_special_tokens=False)
+        encodings = self._library(pieces).encode_batch(
+            [text.decode() for text in raw], add_special_tokens=False
+        )
         ids: list[Any] = []
         spans: list[Any] = []
         for text, encoding in zip(raw, encodings, strict=True):
             starts = np.flatnonzero(np.frombuffer(text, np.uint8) & 0xC0 != 0x80)
             ranges = np.append(starts, len(text))[np.array(encoding.offsets, np.int64).reshape(-1, 2)]
             opened, closed = [[0, 0]] * (lead >= 0), [[len(text)] * 2] * (trail >= 0)
-            spans.append(np.concatenate([np.array(more, np.int64).reshape(-1, 2) for more in (opened, ranges, closed)]))
+            spans.append(
+                np.concatenate([np.array(more, np.int64).reshape(-1, 2) for more in (opened, ranges, closed)])
+            )
             ids.append([lead] * (lead >= 0) + encoding.ids + [trail] * (trail >= 0))
         return Ragged.from_rows(ids, self._dtype), Ragged.from_rows(spans)
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from tersely.tokenize.trie import BASE, LABEL, ROOT
 from tersely.tokenize.wordpiece.automaton import NOWHERE
-from tersely.tokenize.wordpiece.characters import BREAK, GROWTH
 from tersely.tokenize.wordpiece.normal import decode_at, normalize
+from tersely.tokenize.wordpiece.table import BREAK, GROWTH
 
 
 @numba.njit(cache=True, nogil=True)
@@ -20,8 +20,9 @@ def encode_documents(
     """Fills ``ids`` with the pieces of all documents, one after another.
 
     Args:
-        table: a ``Table`` that knows every character of ``text``.
-        automaton: an ``Automaton``.
+        table: the arrays of a ``Table`` that knows every character of ``text``, as a plain tuple (the name of a class
+            would go into numba's files of compiled code, and make them unreadable once it moves).
+        automaton: the fields of an ``Automaton``, likewise.
         text: shape ``(total,)``, uint8, well-formed UTF-8.
         offsets: shape ``(documents + 1,)``, int64, of the documents in ``text``.
         options: a tuple of the id that opens each document and the one that closes it (-1 for none), the id of
@@ -52,7 +53,7 @@ def encode_documents(
             count = _special(bos, start, ids, spans, count)
         if spans.size:
             first = count
-            missing = automaton.lengths.size  # no piece's id, so that an unknown word is told from the piece
+            missing = automaton[4].size  # no piece's id, so that an unknown word is told from the piece
             count = match(automaton, words[: size + 1], limit, missing, ids, count)
             _locate(automaton, text, words, source, unknown, ids[first:count], spans[first:count])
         else:
@@ -70,7 +71,7 @@ def match(automaton: Any, words: Any, limit: Any, unknown: Any, ids: Any, count:
     ``words`` ends with 0xFF. Algorithm 1 of the paper: every byte is read once, and each failure gives up pieces that
     cover bytes already read.
     """
-    cells, links, pops, inside = automaton.cells, automaton.links, automaton.pops, automaton.inside[0]
+    cells, links, pops, inside, _, _ = automaton
     place = 0
     while place < words.size:
         if words[place] == BREAK:
@@ -95,7 +96,7 @@ def match(automaton: Any, words: Any, limit: Any, unknown: Any, ids: Any, count:
                 base = cells[state] >> BASE
         # Not one loop with the end as a byte that never matches, which halves the speed: here the processor goes on
         # with the next word before the walk of this one is done.
-        while state != inside and state != NOWHERE:  # noqa: PLR1714
+        while state != inside and state != NOWHERE:
             count = _give_up(links, pops, state, ids, count)
             state = links[state, 0]
         if state == NOWHERE:
@@ -143,7 +144,7 @@ def _locate(automaton: Any, text: Any, words: Any, source: Any, unknown: Any, id
 
     An unknown word comes with the id ``lengths.size``, and has all of the word.
     """
-    lengths, prefix = automaton.lengths, automaton.prefix[0]
+    _, _, _, _, lengths, prefix = automaton
     start = 0
     for i in range(ids.size):
         begins = start == 0 or words[start - 1] == BREAK or words[start] == BREAK

@@ -58,7 +58,9 @@ class Table(NamedTuple):
 class CharacterTable:
     """The table for one set of options, filled as texts need it; shared by all tokenizers with these options."""
 
-    def __init__(self, clean_text: bool, handle_chinese_chars: bool, strip_accents: bool | None, lowercase: bool):
+    def __init__(
+        self, clean_text: bool, handle_chinese_chars: bool, strip_accents: bool | None, lowercase: bool
+    ):
         self._normalizer = BertNormalizer(clean_text, handle_chinese_chars, strip_accents, lowercase)
         self._reorders = lowercase if strip_accents is None else strip_accents
         self._lock = threading.Lock()
@@ -71,14 +73,14 @@ class CharacterTable:
 
     def of_blocks(self, blocks: np.ndarray[Any, Any]) -> Table:
         """The table, with at least the code points of these blocks of 256 in it."""
-        missing = blocks[~self._known[blocks]].tolist()
-        if missing:
-            with self._lock:
-                for block in missing:
-                    self._ask(block * BLOCK)
+        with self._lock:  # also to read: an entry must not be newer than the array it points into
+            missing = blocks[~self._known[blocks]].tolist()
+            for block in missing:
+                self._ask(block * BLOCK)
+                self._known[block] = True
+            if missing:
                 self._array = np.frombuffer(self._pool, np.uint8)
-                self._known[missing] = True
-        return Table(self._entries, self._array, self._single)
+            return Table(self._entries, self._array, self._single)
 
     def _ask(self, first: int) -> None:
         answers: list[bytes] = []
@@ -89,7 +91,9 @@ class CharacterTable:
             kept = self._normalizer.normalize_str(chr(point))
             answer = _split(kept)
             bits = MARK if self._reorders and _moves(kept) else 0
-            if len(answer) > GROWTH * len(chr(point).encode()) or len(kept.split()) > len(chr(point).encode()):
+            if len(answer) > GROWTH * len(chr(point).encode()) or len(kept.split()) > len(
+                chr(point).encode()
+            ):
                 bits, answer = ALONE, b""
             self._entries[point] = place << PLACE | bits | len(answer)
             if point < 128 and len(answer) == 1:
@@ -107,10 +111,11 @@ def character_table(
     return CharacterTable(clean_text, handle_chinese_chars, strip_accents, lowercase)
 
 
-@functools.cache
 def _split(text: str) -> bytes:
     """Normalised text, with 0xFF where the library ends a word."""
-    pieces: list[tuple[str, Any]] = BertPreTokenizer().pre_tokenize_str(f"x{text}x") if text else [("xx", 0)]
+    if not text:
+        return b""
+    pieces: list[tuple[str, Any]] = BertPreTokenizer().pre_tokenize_str(f"x{text}x")
     return bytes([BREAK]).join(piece.encode() for piece, _ in pieces)[1:-1]
 
 
