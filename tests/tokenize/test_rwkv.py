@@ -1,6 +1,7 @@
 """RWKV's greedy longest match: against a plain twin, any bytes, and vocabulary files with faults."""
 
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -158,6 +159,7 @@ def test_saved_tokenizers_come_back_the_same(tmp_path, small):
     assert isinstance(back, RwkvTokenizer)
     assert back.fingerprint == small.fingerprint
     assert back.encode(["there"]).equals(small.encode(["there"]))
+    assert pickle.loads(pickle.dumps(small)).encode(["there"]).equals(small.encode(["there"]))
     assert RwkvTokenizer({1: b"a"}).fingerprint != RwkvTokenizer({2: b"a"}).fingerprint
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -314,6 +315,14 @@ def test_saved_tokenizers_come_back_the_same_and_other_libraries_read_them(tmp_p
     assert theirs.token_to_id("[MASK]") == 4
 
 
+def test_tokenizers_travel_to_other_processes():
+    tok, _ = both(1)
+    tok.encode(["the"])
+    back = pickle.loads(pickle.dumps(tok))
+    assert back.fingerprint == tok.fingerprint
+    assert back.encode(ODD).equals(tok.encode(ODD))
+
+
 def test_fingerprints_change_with_ids():
     pieces = vocabulary()
     every = [both(option)[0] for option in range(len(OPTIONS))]
@@ -350,7 +359,7 @@ def test_a_tokenizer_json_of_other_parts_is_run_by_the_library(tmp_path, change)
 def test_files_that_are_no_vocabulary_are_refused_with_their_name(tmp_path):
     file = tmp_path / "vocab.txt"
     for content, fault in (
-        (b"a\nb\n", r"unknown '\[UNK\]' is not in the vocabulary"),
+        (b"a\nb\n", r"unknown token '\[UNK\]' is not in the vocabulary"),
         (b"\xff", "cannot be read"),
     ):
         file.write_bytes(content)
@@ -360,6 +369,9 @@ def test_files_that_are_no_vocabulary_are_refused_with_their_name(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text("{")
     with pytest.raises(TokenizeError, match=r"tokenizer_config\.json"):
         load_tokenizer(file)
+    for roles, others in (({"first_token": "a"}, ()), ({"eos_token": "b"}, ()), ({}, ["b"])):
+        with pytest.raises(TokenizeError, match=r"roles|'b' is not in"):
+            WordPieceTokenizer({"[UNK]": 0, "a": 1}, roles=roles, others=others)
     with pytest.raises(TokenizeError, match="same id"):
         WordPieceTokenizer({"[UNK]": 0, "a": 1, "b": 1})
     stored = json.loads(library({"[UNK]": 0, "a": 1}, OPTIONS[0]).to_str())

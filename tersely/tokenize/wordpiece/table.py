@@ -66,7 +66,7 @@ class CharacterTable:
         self._lock = threading.Lock()
         self._known = np.zeros(0x110000 // BLOCK, np.bool_)
         self._entries = np.zeros(0x110000, np.int64)
-        self._pool = b""
+        self._pool = bytearray()
         self._single = np.zeros(128, np.uint8)
         self._array = np.zeros(0, np.uint8)
         self.of_blocks(np.arange(1))
@@ -79,7 +79,7 @@ class CharacterTable:
                 self._ask(block * BLOCK)
                 self._known[block] = True
             if missing:
-                self._array = np.frombuffer(self._pool, np.uint8)
+                self._array = np.frombuffer(bytes(self._pool), np.uint8)
             return Table(self._entries, self._array, self._single)
 
     def _ask(self, first: int) -> None:
@@ -91,9 +91,10 @@ class CharacterTable:
             kept = self._normalizer.normalize_str(chr(point))
             answer = _split(kept)
             bits = MARK if self._reorders and _moves(kept) else 0
-            if len(answer) > GROWTH * len(chr(point).encode()) or len(kept.split()) > len(
+            room = len(
                 chr(point).encode()
-            ):
+            )  # of bytes here, and so of ids, as a piece has a character or more
+            if len(answer) > GROWTH * room or len(kept.replace(" ", "")) > room:
                 bits, answer = ALONE, b""
             self._entries[point] = place << PLACE | bits | len(answer)
             if point < 128 and len(answer) == 1:

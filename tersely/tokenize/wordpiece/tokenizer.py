@@ -48,9 +48,14 @@ class WordPieceTokenizer:
     ) -> None:
         self._threads = check_threads(threads)
         self._pieces, self._rules, self._roles = dict(pieces), rules or WordPieceRules(), dict(roles or {})
-        for role, token in {"unknown": self._rules.unknown, **self._roles}.items():
-            if token not in self._pieces or role not in ("unknown", *ROLES):
+        named = [("unknown token", self._rules.unknown), *self._roles.items()]
+        for role, token in named + [("special token", token) for token in others]:
+            if token not in self._pieces:
                 raise TokenizeError(f"the {role} {token!r} is not in the vocabulary: name one that is")
+        if not self._roles.keys() <= ROLES.keys():
+            raise TokenizeError(
+                f"the roles {sorted(self._roles.keys() - ROLES)} are not of {', '.join(ROLES)}"
+            )
         self._specials = {*self._roles.values(), *others} - {self._rules.unknown}
         self._spellings = {piece_id: piece for piece, piece_id in self._pieces.items()}
         if len(self._spellings) < len(self._pieces) or min(self._spellings) < 0:
@@ -188,10 +193,10 @@ class WordPieceTokenizer:
             return ids[:total].astype(self._dtype), spans[: total * located], lengths
 
         parts = in_parts(documents.offsets, self._threads, part)
-        lengths = np.concatenate([part[2] for part in parts])
+        lengths = np.concatenate([found[2] for found in parts])
         offsets = np.concatenate([[0], np.cumsum(np.maximum(lengths, 0))])
-        ids = Ragged(np.concatenate([part[0] for part in parts]), offsets)
-        spans = Ragged(np.concatenate([part[1] for part in parts]), offsets) if located else None
+        ids = Ragged(np.concatenate([found[0] for found in parts]), offsets)
+        spans = Ragged(np.concatenate([found[1] for found in parts]), offsets) if located else None
         left = np.flatnonzero(lengths < 0)
         if not len(left):
             return ids, spans
@@ -253,6 +258,10 @@ class WordPieceTokenizer:
         from tersely.tokenize.wordpiece.automaton import build_automaton
 
         return build_automaton(self._pieces, self._rules, self._specials)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What is made from these stays behind: it is shared in its process, under a lock.
+        return WordPieceTokenizer, (self._pieces, self._rules, self._roles, self._specials, self._threads)
 
     def __repr__(self) -> str:
         return f"WordPieceTokenizer({len(self._pieces)} pieces)"
