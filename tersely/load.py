@@ -35,6 +35,8 @@ def load_tokenizer(
     """
     from tersely.tokenize import ByteTokenizer, SubwordTokenizer, WordTokenizer
     from tersely.tokenize.protocol import CONFIG_NAME
+    from tersely.tokenize.rwkv import is_rwkv
+    from tersely.tokenize.wordpiece.rules import is_bert_json
 
     name, _, option = str(spec).partition(":")
     if name == "bytes":
@@ -59,6 +61,20 @@ def load_tokenizer(
     if path.is_file() or (path / "tokenizer.json").is_file() or (path / CONFIG_NAME).is_file():
         return SubwordTokenizer.load(path, threads=threads, allowed_specials=allowed_specials)
     raise TokenizeError(f"no tokenizer {str(spec)!r}: give {_FORMS}")
+
+
+def _saved(folder: Path, config: dict[str, Any]) -> Tokenizer:
+    """The tokenizer in a folder written by ``save``."""
+    from tersely.tokenize import ByteTokenizer, RwkvTokenizer, SubwordTokenizer, WordPieceTokenizer
+    from tersely.tokenize.protocol import CONFIG_NAME
+
+    kind = config.get("type")
+    if kind == "bytes":
+        return ByteTokenizer(config.get("preset", ""), config.get("sentinels", "transformers"))
+    kinds = {"rwkv": RwkvTokenizer, "subword": SubwordTokenizer, "wordpiece": WordPieceTokenizer}
+    if str(kind) not in kinds:
+        raise TokenizeError(f"{folder / CONFIG_NAME} is of type {kind!r}, made by a newer tersely?")
+    return kinds[str(kind)].load(folder)
 
 
 def _config(file: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import numpy as np
 
 from tersely.errors import TokenizeError, choose
 from tersely.ragged import Ragged
+from tersely.tokenize.characters import character_of_byte
 from tersely.tokenize.protocol import CONFIG_NAME, Texts, as_bytes, check_unit, config_fingerprint, id_dtype
 
 SENTINELS_HELD = 125
