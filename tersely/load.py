@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tersely.errors import TokenizeError
+from tersely.errors import TokenizeError, UsageError
 
 if TYPE_CHECKING:
     from tersely.tokenize import Tokenizer
 
-_FORMS = (
-    "'bytes', 'bytes:PRESET', a tokenizer.json, a NAME.tiktoken, a SentencePiece .model, or a folder that holds a saved "
+FORMS = (
+    "bytes, bytes:blt, bytes:hnet, bytes:evabyte, words, words:cl100k, words:space, words:unicode, kmer:6, kmer:6:rc, a "
+    "tokenizer.json, NAME.tiktoken, SentencePiece's .model, BERT's vocab.txt, an RWKV vocabulary, or a folder with a saved "
     "tokenizer"
 )
+"""What ``load_tokenizer`` takes, for messages."""
 
 
 def load_tokenizer(
@@ -24,57 +26,99 @@ def load_tokenizer(
     """The tokenizer that ``spec`` names.
 
     Args:
-        spec: ``"bytes"`` (ByT5's layout) or ``"bytes:blt"`` / ``"bytes:hnet"`` / ``"bytes:evabyte"``; the path of a
-            ``tokenizer.json``, a tiktoken rank file or a SentencePiece ``.model``; or a folder written by ``save``,
-            ``save_pretrained`` or ``tersely prepare``.
+        spec: ``"bytes"`` (ByT5's layout) or ``"bytes:PRESET"``; ``"words"`` (the rule of GPT-2) or ``"words:RULE"``;
+            ``"kmer:6"``, with ``:rc`` for the other strand and ``:upper`` for one case; the path of a
+            ``tokenizer.json``, a tiktoken rank file, a SentencePiece ``.model``, BERT's ``vocab.txt`` or an RWKV
+            vocabulary; or a folder written by ``save``, ``save_pretrained`` or ``tersely prepare``. A
+            ``tokenizer.json`` made of BERT's parts is run by ``WordPieceTokenizer``, any other by
+            ``SubwordTokenizer``.
         threads: how many threads encode, by default one for each processor; the ids do not depend on it.
-        allowed_specials: special tokens of a subword vocabulary that text may spell; by default those it was saved with.
+        allowed_specials: special tokens of a subword vocabulary that text may spell; by default those it was saved
+            with.
 
     Raises:
         TokenizeError: nothing of that name exists, or it cannot be loaded; the message says what is allowed.
+        UsageError: special tokens are allowed for a kind that keeps all text as text.
     """
-    from tersely.tokenize import ByteTokenizer, SubwordTokenizer, WordTokenizer
-    from tersely.tokenize.protocol import CONFIG_NAME
-    from tersely.tokenize.rwkv import is_rwkv
-    from tersely.tokenize.wordpiece.rules import is_bert_json
+    from tersely.tokenize import SubwordTokenizer
 
-    name, _, option = str(spec).partition(":")
+    tok = _named(str(spec)) or _in_path(Path(spec), threads, allowed_specials)
+    if allowed_specials and not isinstance(tok, SubwordTokenizer):
+        raise UsageError(
+            f"{spec} finds no special tokens in text: allow them for subword vocabularies only "
+            "(a tokenizer.json, NAME.tiktoken or .model)"
+        )
+    return tok
+
+
+def _named(spec: str) -> Tokenizer | None:
+    """The tokenizer that needs no file."""
+    from tersely.tokenize import ByteTokenizer, KmerTokenizer, WordTokenizer
+
+    name, _, option = spec.partition(":")
     if name == "bytes":
         return ByteTokenizer(option or "byt5")
     if name == "words":
         return WordTokenizer(option or "gpt2")
-    path = Path(spec)
+    return KmerTokenizer.from_spec(option) if name == "kmer" else None
+
+
+def _in_path(path: Path, threads: int | None, allowed_specials: Sequence[str] | None) -> Tokenizer:
+    """The tokenizer in a file or a folder."""
+    from tersely.tokenize import RwkvTokenizer, SubwordTokenizer, WordPieceTokenizer
+    from tersely.tokenize.protocol import CONFIG_NAME
+    from tersely.tokenize.rwkv import is_rwkv
+    from tersely.tokenize.wordpiece.rules import is_bert_json
+
     if path.is_dir() and (path / "tokenizer" / CONFIG_NAME).exists():
         path = path / "tokenizer"
     if path.is_dir() and (path / CONFIG_NAME).exists():
-        config = _config(path / CONFIG_NAME)
-        if config.get("type") == "bytes":
+        return _saved(path, _config(path / CONFIG_NAME), threads, allowed_specials)
+    file = path
+    if path.is_dir():
+        file = next(
+            (path / name for name in ("tokenizer.json", "vocab.txt") if (path / name).is_file()), path
+        )
+    if not file.is_file():
+        raise TokenizeError(f"no tokenizer {str(path)!r}: give {FORMS}")
+    if file.suffix == ".txt" and is_rwkv(file):
+        return RwkvTokenizer.load(file, threads)
+    if file.suffix == ".txt" or is_bert_json(file):
+        return WordPieceTokenizer.load(file, threads)
+    return SubwordTokenizer.load(file, threads=threads, allowed_specials=allowed_specials)
+
+
+def _saved(
+    folder: Path, config: dict[str, Any], threads: int | None, allowed_specials: Sequence[str] | None
+) -> Tokenizer:
+    """The tokenizer in a folder written by ``save``."""
+    from tersely.tokenize import (
+        ByteTokenizer,
+        KmerTokenizer,
+        RwkvTokenizer,
+        SubwordTokenizer,
+        WordPieceTokenizer,
+        WordTokenizer,
+    )
+    from tersely.tokenize.protocol import CONFIG_NAME
+
+    match config.get("type"):
+        case "bytes":
             return ByteTokenizer(config.get("preset", ""), config.get("sentinels", "transformers"))
-        if config.get("type") == "words":
+        case "words":
             return WordTokenizer(
                 config.get("rule", ""), config.get("preset", ""), config.get("max_word_bytes")
             )
-        if config.get("type") != "subword":
-            raise TokenizeError(
-                f"{path / CONFIG_NAME} is of type {config.get('type')!r}, made by a newer tersely?"
-            )
-    if path.is_file() or (path / "tokenizer.json").is_file() or (path / CONFIG_NAME).is_file():
-        return SubwordTokenizer.load(path, threads=threads, allowed_specials=allowed_specials)
-    raise TokenizeError(f"no tokenizer {str(spec)!r}: give {_FORMS}")
-
-
-def _saved(folder: Path, config: dict[str, Any]) -> Tokenizer:
-    """The tokenizer in a folder written by ``save``."""
-    from tersely.tokenize import ByteTokenizer, RwkvTokenizer, SubwordTokenizer, WordPieceTokenizer
-    from tersely.tokenize.protocol import CONFIG_NAME
-
-    kind = config.get("type")
-    if kind == "bytes":
-        return ByteTokenizer(config.get("preset", ""), config.get("sentinels", "transformers"))
-    kinds = {"rwkv": RwkvTokenizer, "subword": SubwordTokenizer, "wordpiece": WordPieceTokenizer}
-    if str(kind) not in kinds:
-        raise TokenizeError(f"{folder / CONFIG_NAME} is of type {kind!r}, made by a newer tersely?")
-    return kinds[str(kind)].load(folder)
+        case "kmer":
+            return KmerTokenizer.from_config(config)
+        case "rwkv":
+            return RwkvTokenizer.load(folder, threads)
+        case "wordpiece":
+            return WordPieceTokenizer.load(folder, threads)
+        case "subword":
+            return SubwordTokenizer.load(folder, threads=threads, allowed_specials=allowed_specials)
+        case kind:
+            raise TokenizeError(f"{folder / CONFIG_NAME} is of type {kind!r}, made by a newer tersely?")
 
 
 def _config(file: Path) -> dict[str, Any]:

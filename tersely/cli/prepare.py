@@ -13,6 +13,7 @@ import click
 
 from tersely.cli.output import count, json_option, print_json, print_table, progress_bar, share, size
 from tersely.errors import UsageError
+from tersely.load import FORMS
 
 if TYPE_CHECKING:
     from tersely.corpus import Source
@@ -30,8 +31,7 @@ _QUARANTINED = 3
     "spec",
     default="bytes",
     show_default=True,
-    help="bytes, bytes:blt, bytes:hnet, bytes:evabyte, a tokenizer.json, NAME.tiktoken or SentencePiece .model, or a "
-    "folder with a saved tokenizer.",
+    help=f"One of: {FORMS}.",
 )
 @click.option(
     "--allow-special",

@@ -243,14 +243,3 @@ def _all_ascii(texts: Texts) -> bool:
         return not isinstance(texts, str) and all(map(str.isascii, texts))  # pyright: ignore[reportArgumentType]
     except TypeError:
         return False
-
-
-def character_of_byte(text: bytes) -> np.ndarray[Any, Any]:
-    """For each byte the index of its character; a byte that is not UTF-8 is a character (a lone surrogate here)."""
-    points = np.frombuffer(
-        text.decode("utf-8", "surrogateescape").encode("utf-32-le", "surrogatepass"), np.uint32
-    )
-    escaped = (points >= 0xDC80) & (points <= 0xDCFF)
-    width = 1 + (points >= 0x80).astype(np.int64) + (points >= 0x800) + (points >= 0x10000)
-    width[escaped] = 1
-    return np.repeat(np.arange(len(points)), width)

@@ -35,6 +35,9 @@ def character_spans(documents: Ragged, spans: Ragged) -> Ragged:
     """
     rows: list[np.ndarray[Any, Any]] = [np.empty((0, 2), np.int64)]
     for text, span in zip(documents, spans, strict=True):
+        if not len(text) or int(text.max()) < 0x80:  # a character is a byte
+            rows.append(span)
+            continue
         character = character_of_byte(text.tobytes())
         count = int(character[-1]) + 1 if len(character) else 0
         first = np.append(character, count)[span[:, 0]]

@@ -24,8 +24,9 @@ import numpy as np
 
 from tersely.errors import TokenizeError
 from tersely.ragged import Ragged
-from tersely.tokenize.bytes import character_of_byte
-from tersely.tokenize.protocol import CONFIG_NAME, Texts, as_bytes, check_unit, config_fingerprint, id_dtype
+from tersely.tokenize.batch import one_buffer
+from tersely.tokenize.characters import character_spans
+from tersely.tokenize.protocol import CONFIG_NAME, Texts, check_unit, config_fingerprint, id_dtype
 
 LONGEST = 8
 """The largest k: its vocabulary has 131,331 ids."""
@@ -123,7 +124,7 @@ class KmerTokenizer:
         """
         from tersely.tokenize import kmer_loops
 
-        source = _flat(texts)
+        source = one_buffer(texts)
         # More than is needed, for k letters give one id; what is not written to costs no memory.
         ids = np.empty(len(source.values) + 2 * len(source), self._dtype)
         ends = np.empty(len(source) + 1, np.int64)
@@ -167,14 +168,13 @@ class KmerTokenizer:
         check_unit(unit)
         ids = self.encode(texts, bos=bos, eos=eos)
         ends = np.cumsum(self._widths(ids.values), dtype=np.int64)
-        source = _flat(texts)
+        source = one_buffer(texts)
         starts = np.concatenate([np.zeros(1, np.int64), ends])[: len(ends)]
         spans = np.stack([starts, ends], axis=1) - np.repeat(source.offsets[:-1], ids.lengths)[:, None]
         if self.reverse_complement:
             spans = np.repeat(source.lengths, ids.lengths)[:, None] - spans[:, ::-1]
-        if unit == "character":
-            spans = _in_characters(spans, ids.offsets, source)
-        return ids, Ragged(spans, ids.offsets)
+        found = Ragged(spans, ids.offsets)
+        return ids, found if unit == "byte" else character_spans(source, found)
 
     def decode(self, ids: Ragged, *, bos: bool = False, eos: bool = False) -> list[bytes]:
         """The bytes of each row, specials left out; ``bos`` and ``eos`` are not needed to tell them.
@@ -241,31 +241,3 @@ def _complements() -> np.ndarray[Any, Any]:
     for one, other in (pair for pairs in (_PAIRS, _PAIRS.lower()) for pair in pairs.split()):
         table[one], table[other] = other, one
     return table
-
-
-def _flat(texts: Texts) -> Ragged:
-    """The bytes of all documents one after another."""
-    if isinstance(texts, Ragged):
-        as_bytes(texts[:0])  # refuses what is not bytes
-        rows = texts.to_numpy()
-        return Ragged(np.ascontiguousarray(rows.values), rows.offsets)
-    rows = as_bytes(texts)
-    offsets = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum(np.fromiter(map(len, rows), np.int64, len(rows)), out=offsets[1:])
-    return Ragged(np.frombuffer(b"".join(rows), np.uint8), offsets)
-
-
-def _in_characters(
-    spans: np.ndarray[Any, Any], rows: np.ndarray[Any, Any], source: Ragged
-) -> np.ndarray[Any, Any]:
-    """Ranges of bytes, ``rows`` of them for each document, as ranges of the characters that these bytes belong to."""
-    found = spans.copy()
-    for document, text in enumerate(source):
-        if len(text) and int(text.max()) > 127:
-            mine = found[rows[document] : rows[document + 1]]
-            character = character_of_byte(text.tobytes())
-            inside = mine[:, 0] < mine[:, 1]
-            begins = np.append(character, character[-1] + 1)
-            mine[:, 1] = np.where(inside, character[mine[:, 1] - 1] + 1, begins[mine[:, 1]])
-            mine[:, 0] = begins[mine[:, 0]]
-    return found

@@ -29,7 +29,7 @@ import numpy as np
 from tersely.errors import TokenizeError
 from tersely.gather import gather_rows
 from tersely.ragged import Ragged
-from tersely.tokenize.batch import check_threads, in_parts, one_buffer
+from tersely.tokenize.batch import in_parts, one_buffer, thread_count
 from tersely.tokenize.characters import character_spans
 from tersely.tokenize.protocol import CONFIG_NAME, Texts, check_unit, config_fingerprint, id_dtype
 
@@ -45,14 +45,14 @@ class RwkvTokenizer:
 
     Args:
         tokens: the bytes of each id, ids from 1 on.
-        threads: how many threads share the documents of a call; ids do not depend on it.
+        threads: how many threads encode (the ids do not depend on it); by default one for each processor.
 
     Raises:
         TokenizeError: a token is empty or is there twice, or an id is below 1.
     """
 
-    def __init__(self, tokens: dict[int, bytes], threads: int = 1) -> None:
-        self._threads = check_threads(threads)
+    def __init__(self, tokens: dict[int, bytes], threads: int | None = None) -> None:
+        self._threads = thread_count(threads)
         self._tokens = dict(sorted(tokens.items()))
         if not self._tokens or next(iter(self._tokens)) <= _END_OF_TEXT:
             raise TokenizeError("an RWKV vocabulary has tokens of ids 1 and above: 0 is the end of text")
@@ -68,7 +68,7 @@ class RwkvTokenizer:
         self._lengths[list(self._tokens)] = [len(token) for token in self._tokens.values()]
 
     @classmethod
-    def load(cls, path: str | Path, threads: int = 1) -> RwkvTokenizer:
+    def load(cls, path: str | Path, threads: int | None = None) -> RwkvTokenizer:
         """From a vocabulary file, or a folder written by ``save``.
 
         Raises:

@@ -17,10 +17,10 @@ import numpy as np
 
 from tersely.errors import TokenizeError
 from tersely.ragged import Ragged
+from tersely.tokenize.batch import encode_in_threads
 from tersely.tokenize.subword.huggingface import HuggingFaceModel
 from tersely.tokenize.subword.model import SubwordModel, guarded
 from tersely.tokenize.subword.tiktoken_ranks import TiktokenModel
-from tersely.tokenize.threads import over_threads
 
 CHECKED_CHARACTERS = 2_000_000
 """So much of every job goes through both engines."""
@@ -76,7 +76,7 @@ class FastEncoder:
                 stacklevel=2,
             )
             return self._model.encode(texts)
-        return over_threads(self._encode, texts, self._threads)
+        return encode_in_threads(self._encode, texts, self._threads)
 
     def _agrees(self, texts: list[str]) -> bool:
         """Compares both on as much of the texts as is still to be compared; of a long one on its beginning."""
@@ -86,7 +86,7 @@ class FastEncoder:
                 break
             checked.append(text[: self._unchecked])
             self._unchecked -= len(checked[-1]) + 1
-        return self._model.encode(checked).equals(over_threads(self._encode, checked, self._threads))
+        return self._model.encode(checked).equals(encode_in_threads(self._encode, checked, self._threads))
 
     def _encode(self, texts: list[str]) -> Ragged:
         if self._fast is None:  # another thread has just seen it fail

@@ -19,9 +19,9 @@ import tokenizers
 
 from tersely.errors import TokenizeError
 from tersely.ragged import Ragged
+from tersely.tokenize.batch import encode_in_threads
 from tersely.tokenize.subword.cuts import encode_in_parts, find_cutter
-from tersely.tokenize.subword.model import Pieces, Span, guarded, ragged_ids
-from tersely.tokenize.threads import over_threads
+from tersely.tokenize.subword.model import Span, TokenBytes, guarded, ragged_ids
 
 # Spellings under which the specials are known, for files that stand without their tokenizer_config.json.
 USUAL_NAMES = {
@@ -102,7 +102,7 @@ class HuggingFaceModel:
     def encode(self, texts: list[str]) -> Ragged:
         """The ids of each text, uint32."""
         return encode_in_parts(
-            texts, self._cutter, lambda parts: over_threads(self._encode, parts, self._threads)
+            texts, self._cutter, lambda parts: encode_in_threads(self._encode, parts, self._threads)
         )
 
     def _encode(self, texts: list[str]) -> Ragged:
@@ -168,7 +168,7 @@ class HuggingFaceModel:
         model = self._content.get("model") or {}
         return {self._vocabulary.get(model.get("unk_token") or ""), model.get("unk_id")}
 
-    def pieces(self) -> Pieces | None:
+    def pieces(self) -> TokenBytes | None:
         """The bytes of each id, for decoders of the byte-level and the SentencePiece kind."""
         kind = _decoder_kind(self._content.get("decoder"))
         if kind is None:
@@ -188,7 +188,7 @@ class HuggingFaceModel:
                 rows[number], single[number] = bytes([int(token[3:5], 16)]), True
             else:
                 rows[number] = token.replace(_SPACE, " ").encode()
-        return Pieces(Ragged.from_rows(rows), exact, single, space_before)
+        return TokenBytes(Ragged.from_rows(rows), exact, single, space_before)
 
 
 def _engine(content: dict[str, Any]) -> tokenizers.Tokenizer:

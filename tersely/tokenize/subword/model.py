@@ -18,7 +18,7 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Pieces:
+class TokenBytes:
     """The bytes of each id, for vocabularies in which they do not depend on the neighbours.
 
     Attributes:
@@ -50,7 +50,7 @@ class SubwordModel(Protocol):
         """One more than the largest id, specials included."""
         ...
 
-    def pieces(self) -> Pieces | None:
+    def pieces(self) -> TokenBytes | None:
         """The bytes of each id; None where the text of a token depends on its neighbours."""
         ...
 

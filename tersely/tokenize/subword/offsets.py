@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from tersely.ragged import Ragged
-from tersely.tokenize.subword.model import Pieces
+from tersely.tokenize.subword.model import TokenBytes
 
 
 def spans_of_pieces(
-    pieces: Pieces, rows: Ragged, contents: list[bytes], spans: np.ndarray[Any, Any]
+    pieces: TokenBytes, rows: Ragged, contents: list[bytes], spans: np.ndarray[Any, Any]
 ) -> list[bool]:
     """Fills ``spans``, shape ``(total, 2)``, for the documents whose ids give back their bytes; says which those are.
 

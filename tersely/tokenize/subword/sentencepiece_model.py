@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from tersely.ragged import Ragged
-from tersely.tokenize.subword.model import Pieces, Span, guarded, ragged_ids
-from tersely.tokenize.threads import over_threads
+from tersely.tokenize.batch import encode_in_threads
+from tersely.tokenize.subword.model import Span, TokenBytes, guarded, ragged_ids
 
 _SPACE = "\u2581"
 _UNKNOWN = " \u2047 "  # what the library prints for the unknown id
@@ -64,7 +64,7 @@ class SentencePieceModel:
 
     def encode(self, texts: list[str]) -> Ragged:
         """The ids of each text, uint32."""
-        return over_threads(self._encode, texts, self._threads)
+        return encode_in_threads(self._encode, texts, self._threads)
 
     def _encode(self, texts: list[str]) -> Ragged:
         rows = guarded(
@@ -92,7 +92,7 @@ class SentencePieceModel:
         """The kind of file."""
         return {"format": "sentencepiece"}
 
-    def pieces(self) -> Pieces:
+    def pieces(self) -> TokenBytes:
         """The bytes of each piece; control pieces have none."""
         engine, size = self._engine, self.vocab_size
         rows: list[bytes] = []
@@ -108,4 +108,4 @@ class SentencePieceModel:
             else:
                 rows.append(piece.replace(_SPACE, " ").encode())
         adds_space = engine.normalize("a").startswith(_SPACE)
-        return Pieces(Ragged.from_rows(rows), exact, single, adds_space)
+        return TokenBytes(Ragged.from_rows(rows), exact, single, adds_space)

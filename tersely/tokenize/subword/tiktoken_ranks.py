@@ -15,8 +15,8 @@ import numpy as np
 
 from tersely.errors import TokenizeError
 from tersely.ragged import Ragged
-from tersely.tokenize.subword.model import Pieces, Span, guarded, ragged_ids
-from tersely.tokenize.threads import over_threads
+from tersely.tokenize.batch import encode_in_threads
+from tersely.tokenize.subword.model import Span, TokenBytes, guarded, ragged_ids
 
 _R50K = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 _CL100K = (
@@ -113,7 +113,7 @@ class TiktokenModel:
 
     def encode(self, texts: list[str]) -> Ragged:
         """The ids of each text, uint32."""
-        return over_threads(self._encode, texts, self._threads)
+        return encode_in_threads(self._encode, texts, self._threads)
 
     def _encode(self, texts: list[str]) -> Ragged:
         rows = guarded(
@@ -143,13 +143,13 @@ class TiktokenModel:
             "special_ids": dict(self._special_items()),
         }
 
-    def pieces(self) -> Pieces:
+    def pieces(self) -> TokenBytes:
         """The tokens themselves."""
         rows = [b""] * self._vocab_size
         exact = np.zeros(self._vocab_size, np.bool_)
         for token, rank in self._tokens.items():
             rows[rank], exact[rank] = token, True
-        return Pieces(Ragged.from_rows(rows), exact, np.zeros(self._vocab_size, np.bool_), False)
+        return TokenBytes(Ragged.from_rows(rows), exact, np.zeros(self._vocab_size, np.bool_), False)
 
 
 def _parsed(ranks: bytes) -> dict[bytes, int]:

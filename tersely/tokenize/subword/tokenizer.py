@@ -18,18 +18,18 @@ import numpy as np
 
 from tersely.errors import TokenizeError
 from tersely.ragged import Ragged
+from tersely.tokenize.batch import thread_count
 from tersely.tokenize.protocol import CONFIG_NAME, Texts, as_bytes, check_unit, config_fingerprint, id_dtype
 from tersely.tokenize.subword.fast import fast_encoder
 from tersely.tokenize.subword.files import file_in, read_json, read_model, stored_specials
 from tersely.tokenize.subword.huggingface import HuggingFaceModel
-from tersely.tokenize.subword.model import Pieces, Span, SubwordModel
+from tersely.tokenize.subword.model import Span, SubwordModel, TokenBytes
 from tersely.tokenize.subword.offsets import (
     byte_of_character,
     characters_of,
     part_characters,
     spans_of_pieces,
 )
-from tersely.tokenize.threads import thread_count
 
 
 class SubwordTokenizer:
@@ -334,7 +334,7 @@ def _as_text(texts: Texts) -> list[str]:
     return documents
 
 
-def _with_text(pieces: Pieces | None, allowed: dict[str, int]) -> Pieces | None:
+def _with_text(pieces: TokenBytes | None, allowed: dict[str, int]) -> TokenBytes | None:
     """The same, with the spellings of allowed specials as their bytes."""
     if pieces is None or not allowed:
         return pieces
@@ -342,7 +342,7 @@ def _with_text(pieces: Pieces | None, allowed: dict[str, int]) -> Pieces | None:
     exact = pieces.exact.copy()
     for token, number in allowed.items():
         rows[number], exact[number] = token.encode(), True
-    return Pieces(Ragged.from_rows(rows), exact, pieces.single_bytes, pieces.space_before)
+    return TokenBytes(Ragged.from_rows(rows), exact, pieces.single_bytes, pieces.space_before)
 
 
 def _without_ends(rows: Ragged, bos: int | None, eos: int | None) -> Ragged:

@@ -14,7 +14,7 @@ import tokenizers
 
 from tersely.errors import TokenizeError
 from tersely.ragged import Ragged
-from tersely.tokenize.batch import check_threads, in_parts, one_buffer
+from tersely.tokenize.batch import in_parts, one_buffer, thread_count
 from tersely.tokenize.characters import character_spans
 from tersely.tokenize.protocol import CONFIG_NAME, Texts, check_unit, config_fingerprint, id_dtype
 from tersely.tokenize.wordpiece.rules import ROLES, WordPieceRules, read_wordpiece
@@ -32,7 +32,7 @@ class WordPieceTokenizer:
         rules: what is done to text before it is matched.
         roles: the spelling of ``bos_token``, ``eos_token``, ``pad_token`` and ``mask_token``; each may be missing.
         others: further special tokens. No text becomes one of these or of ``roles``, however it is spelled.
-        threads: how many threads share the documents of a call; ids do not depend on it.
+        threads: how many threads encode (the ids do not depend on it); by default one for each processor.
 
     Raises:
         TokenizeError: a special token is not among the pieces, or two pieces have the same id.
@@ -44,9 +44,9 @@ class WordPieceTokenizer:
         rules: WordPieceRules | None = None,
         roles: Mapping[str, str] | None = None,
         others: Collection[str] = (),
-        threads: int = 1,
+        threads: int | None = None,
     ) -> None:
-        self._threads = check_threads(threads)
+        self._threads = thread_count(threads)
         self._pieces, self._rules, self._roles = dict(pieces), rules or WordPieceRules(), dict(roles or {})
         named = [("unknown token", self._rules.unknown), *self._roles.items()]
         for role, token in named + [("special token", token) for token in others]:
@@ -64,7 +64,7 @@ class WordPieceTokenizer:
         self._dtype = id_dtype(self._vocab_size)
 
     @classmethod
-    def load(cls, path: str | Path, threads: int = 1) -> WordPieceTokenizer:
+    def load(cls, path: str | Path, threads: int | None = None) -> WordPieceTokenizer:
         """From a ``vocab.txt``, a ``tokenizer.json`` of BERT's kind, or a folder that holds one.
 
         Beside a ``vocab.txt``, ``tokenizer_config.json`` says whether letters are made small (``do_lower_case``) and
