@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from tersely.corpus.files import ByteStream
 from tersely.corpus.read import BATCH_BYTES, Batch, Rejected
@@ -49,9 +50,11 @@ class _Record:
         self.length += len(part)
         self.newlines += part.count(b"\n")
 
-    def next(self) -> _Record:
-        """The record whose ``>`` follows this one and a newline."""
-        return _Record(self.line + self.newlines + 1, self.byte + self.length + 2)
+    def followed_by(self, part: bytes, between: Sequence[bytes] = ()) -> _Record:
+        """The record that begins with ``part``, behind this one and the records ``between``."""
+        line = self.line + self.newlines + 1 + sum(other.count(b"\n") + 1 for other in between)
+        byte = self.byte + self.length + 2 + sum(len(other) + 2 for other in between)
+        return _Record(line, byte, [part], len(part), part.count(b"\n"))
 
 
 class _NotADocument(Exception):
@@ -66,21 +69,28 @@ def fasta_batches(stream: ByteStream, fields: Sequence[str] = (HEADER,)) -> Iter
     held in memory. Where the stream breaks off, the record it broke in is rejected.
     """
     batch, size, end = Batch.carrying(fields), 0, 0
-    for record in _records(stream):
+    for record, others in _records(stream):
         _add(batch, record)
-        size += record.length
-        end = record.byte + record.length + 2
+        if others and not _add_plain(batch, record, others):
+            before = record
+            for part in others:
+                before = before.followed_by(part)
+                _add(batch, before)
+        length = record.length + 2 + sum(len(part) + 2 for part in others)
+        size, end = size + length, end + length
         if size >= BATCH_BYTES or len(batch.rejected) >= 10_000:
             batch.bytes_read = stream.stored(end)
             yield batch
             batch, size = Batch.carrying(fields), 0
     batch.complete = not stream.fault
-    batch.bytes_read = stream.stored(end)
+    batch.bytes_read = stream.stored(end + len(_BOM))
     yield batch
 
 
-def _records(stream: ByteStream) -> Iterator[_Record]:
-    """What stands before the first ``>``, maybe nothing, then every record."""
+def _records(stream: ByteStream) -> Iterator[tuple[_Record, list[bytes]]]:
+    """What stands before the first ``>``, maybe nothing, then every record; each with those that follow it whole in the
+    same block.
+    """
     record = _Record(0, -2)
     held = b"\n"  # a ">" at the start of the input or of a block begins a line if a newline was before it
     for block in stream.blocks():
@@ -89,14 +99,39 @@ def _records(stream: ByteStream) -> Iterator[_Record]:
         block = held + block
         held = b"\n" if block.endswith(b"\n") else b""
         block = block[: len(block) - len(held)]
-        parts = block.split(b"\n>") if b">" in block else [block]
-        record.take(parts[0])
-        for part in parts[1:]:
-            yield record
-            record = record.next()
-            record.take(part)
+        first, *others = block.split(b"\n>") if b">" in block else [block]
+        record.take(first)
+        if others:
+            last = others.pop()
+            yield record, others
+            record = record.followed_by(last, others)
     record.fault = stream.fault
-    yield record
+    yield record, []
+
+
+def _add_plain(batch: Batch, before: _Record, parts: list[bytes]) -> bool:
+    """Adds the records of ``parts``, which follow ``before``, all at once; or none, if one of them needs a closer look.
+
+    Proteins have some hundred letters, so that steps in Python for each of them would cost more than the reading.
+    """
+    cut = [part.partition(b"\n") for part in parts]
+    bodies = b">".join([body for _, _, body in cut])
+    if b";" in bodies or not bodies.isascii() or max(map(len, parts)) > MAX_FASTA_BYTES:
+        return False
+    texts = bodies.translate(None, _WHITE).decode("ascii").split(">")
+    try:
+        headers = b"\n".join([header for header, _, _ in cut]).decode().split("\n")
+    except UnicodeDecodeError:
+        return False
+    if len(texts) != len(parts):
+        return False
+    first = before.followed_by(b"")
+    batch.texts += texts
+    batch.lines += accumulate((part.count(b"\n") + 1 for part in parts[:-1]), initial=first.line)
+    batch.bytes_at += accumulate((len(part) + 2 for part in parts[:-1]), initial=first.byte)
+    for name, column in batch.fields.items():
+        column += [header.strip() for header in headers] if name == HEADER else [""] * len(parts)
+    return True
 
 
 def _add(batch: Batch, record: _Record) -> None:
@@ -126,6 +161,8 @@ def _header_and_sequence(parts: list[bytes]) -> tuple[str, str]:
         raise _NotADocument(f"invalid UTF-8 at byte {error.start + 1} of the header") from None
     letters = _letters([first, *parts[1:]])
     try:
+        if len(letters) == 1:
+            return header, letters[0].decode("ascii")
         return header, "".join([part.decode("ascii") for part in letters])
     except UnicodeDecodeError:
         whole = b"".join(letters)
@@ -136,8 +173,9 @@ def _header_and_sequence(parts: list[bytes]) -> tuple[str, str]:
 
 def _letters(parts: list[bytes]) -> list[bytes]:
     """Lines without comments and white space."""
-    if any(b";" in part for part in parts):
-        parts = [_COMMENT.sub(b"", b"".join(parts))]  # in one piece: a comment may go on in the next part
+    for part in parts:
+        if b";" in part:  # all in one piece, for a comment may go on in the next part
+            return [_COMMENT.sub(b"", b"".join(parts)).translate(None, _WHITE)]
     return [part.translate(None, _WHITE) for part in parts]
 
 

@@ -70,7 +70,20 @@ def test_a_record_is_a_document_with_its_header(tmp_path, name, ending):
 @given(
     st.lists(
         st.sampled_from(
-            [b">", b">a b", b"> \xc3\xa9 ", b"ACGT", b"N", b"", b" ", b"AC GT\t", b";c >x", b"A;>"]
+            [
+                b">",
+                b">a b",
+                b"> \xc3\xa9 ",
+                b"ACGT",
+                b"N",
+                b"",
+                b" ",
+                b"AC GT\t",
+                b";c >x",
+                b"A;>",
+                b"A>C",
+                b">x>y",
+            ]
         ),
         max_size=12,
     ),
