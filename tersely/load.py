@@ -83,7 +83,7 @@ def _in_path(path: Path, threads: int | None, allowed_specials: Sequence[str] | 
         raise TokenizeError(f"no tokenizer {str(path)!r}: give {FORMS}")
     if file.suffix == ".txt" and is_rwkv(file):
         return RwkvTokenizer.load(file, threads)
-    if file.suffix == ".txt" or is_bert_json(file):
+    if file.suffix == ".txt" or (file.suffix == ".json" and is_bert_json(file)):
         return WordPieceTokenizer.load(file, threads)
     return SubwordTokenizer.load(file, threads=threads, allowed_specials=allowed_specials)
 
