@@ -79,6 +79,7 @@ def train_bpe(
         on_progress=on_progress,
     )
     if superwords is not None:
+        ordinary = len(merges)
         weights[:] = 0
         weights[len(specials) + byte_order()[ord(" ")]] = 1
         merges = learn_merges(
@@ -89,7 +90,7 @@ def train_bpe(
             given=merges,
             min_count=min_count,
             max_weight=WORDS_IN_TOKEN,
-            on_progress=on_progress,
+            on_progress=on_progress and (lambda done: on_progress(max(done, ordinary))),
         )
     return _assemble(merges, specials, superwords is not None)
 

@@ -28,7 +28,7 @@ class State(NamedTuple):
     slots: Array  # int32: hash table from key to 1 + pair, 0 where free
     lists: Array  # int32: indices of sequences
     heap_totals: Array  # int64: the count of a waiting pair when it was pushed
-    heap_pairs: Array  # int32: the pair
+    heap_pairs: Array  # int64: the pair
     weights: Array  # int64: for each symbol
     used: Array  # int64: pairs, listed sequences, waiting pairs
 
@@ -48,12 +48,13 @@ def indexed(symbols: Array, starts: Array, lengths: Array, counts: Array, weight
         np.zeros(4096, np.int32),
         np.empty(0, np.int32),
         np.empty(1024, np.int64),
-        np.empty(1024, np.int32),
+        np.empty(1024, np.int64),
         weights,
         np.zeros(3, np.int64),
     )
+    none = np.int64(0)  # not a literal, for which another version would be compiled
     for row in range(len(starts)):
-        state = with_room(state, np.int64(lengths[row]), 0)
+        state = with_room(state, np.int64(lengths[row]), none)
         for place in range(starts[row], starts[row] + lengths[row] - 1):
             key = (np.int64(symbols[place]) << 32) | np.int64(symbols[place + 1])
             pair = np.int64(state.slots[slot(state.slots, state.keys, key)]) - 1
@@ -65,7 +66,7 @@ def indexed(symbols: Array, starts: Array, lengths: Array, counts: Array, weight
                 state.firsts[pair] = row
                 state.sizes[pair] += 1
     pairs = state.used[PAIRS]
-    state = with_room(state, 0, state.sizes[:pairs].sum())
+    state = with_room(state, none, state.sizes[:pairs].sum())
     cursor = np.empty(pairs, np.int64)
     for pair in range(pairs):
         cursor[pair] = state.firsts[pair] = state.used[LISTED]
@@ -197,7 +198,7 @@ def _sink(state: State, total: Integer, pair: Integer) -> None:
 def pop(state: State, floor: Integer, ceiling: Integer) -> Integer:
     """The pair to merge next, or -1."""
     while state.used[HEAPED] > 0:
-        pair, then = np.int64(state.heap_pairs[0]), state.heap_totals[0]
+        pair, then = state.heap_pairs[0], state.heap_totals[0]
         now = state.totals[pair]
         if now != then and now >= floor:
             _sink(state, now, pair)
@@ -205,7 +206,7 @@ def pop(state: State, floor: Integer, ceiling: Integer) -> Integer:
         state.used[HEAPED] -= 1
         last = state.used[HEAPED]
         if last > 0:
-            _sink(state, state.heap_totals[last], np.int64(state.heap_pairs[last]))
+            _sink(state, state.heap_totals[last], state.heap_pairs[last])
         key = state.keys[pair]
         weight = state.weights[key >> 32] + state.weights[key & 0xFFFFFFFF]
         if now == then and now >= floor and weight <= ceiling:

@@ -4,8 +4,9 @@ The tokens are learned as ``tokenizers`` learns them: by byte-pair encoding on c
 of a word carry ``##`` (not by the likelihood score of Schuster and Nakajima 2012). Unlike there, the symbols have a
 fixed order, so that equal counts are decided the same way in every run.
 
-Each different chunk is normalised and split once. That is exact: BertNormalizer and BertPreTokenizer treat ASCII
-blanks as boundaries, and nothing they do looks across one.
+Each different chunk is normalised and split once. That is exact: BertNormalizer and BertPreTokenizer treat spaces,
+tabs, line feeds and carriage returns as boundaries, and nothing they do looks across one. (They remove other control
+characters, such as form feeds, so that what stands on both sides is one word.)
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class Split(StrEnum):
     LOOSE = "loose"
     """A match of ``LOOSE_PATTERN``: phrases that may become superwords."""
     BLANKS = "blanks"
-    """What stands between ASCII blanks."""
+    """What stands between spaces, tabs, line feeds and carriage returns: all that BERT takes for blanks in ASCII."""
 
 
 def split_words(texts: Texts, split: Split) -> Ragged:
@@ -91,7 +91,7 @@ def _between_blanks(content: Array) -> Any:
     offsets[0] = 0
     for place in range(len(content)):
         byte = content[place]
-        blank = byte == 32 or (byte >= 9 and byte <= 13)
+        blank = byte == 32 or byte == 9 or byte == 10 or byte == 13
         if place > 0 and blank == inside:
             kept[rows] = inside
             rows += 1
