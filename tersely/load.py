@@ -11,25 +11,28 @@ from tersely.errors import TokenizeError
 if TYPE_CHECKING:
     from tersely.tokenize import Tokenizer
 
-_FORMS = "'bytes', 'bytes:PRESET', a tokenizer.json, or a folder that holds a saved tokenizer"
+_FORMS = "'bytes', 'bytes:PRESET', 'words', 'words:RULE', a tokenizer.json, or a folder that holds a saved tokenizer"
 
 
 def load_tokenizer(spec: str | Path) -> Tokenizer:
     """The tokenizer that ``spec`` names.
 
     Args:
-        spec: ``"bytes"`` (ByT5's layout) or ``"bytes:blt"`` / ``"bytes:hnet"`` / ``"bytes:evabyte"``; the path of a
-            ``tokenizer.json``; or a folder written by ``save``, ``save_pretrained`` or ``tersely prepare``.
+        spec: ``"bytes"`` (ByT5's layout) or ``"bytes:blt"`` / ``"bytes:hnet"`` / ``"bytes:evabyte"``;
+            ``"words"`` (the rule of GPT-2) or ``"words:cl100k"`` / ``"words:space"`` / ``"words:unicode"``; the path
+            of a ``tokenizer.json``; or a folder written by ``save``, ``save_pretrained`` or ``tersely prepare``.
 
     Raises:
         TokenizeError: nothing of that name exists, or it cannot be loaded; the message says what is allowed.
     """
-    from tersely.tokenize import ByteTokenizer, SubwordTokenizer
+    from tersely.tokenize import ByteTokenizer, SubwordTokenizer, WordTokenizer
     from tersely.tokenize.protocol import CONFIG_NAME
 
     name, _, option = str(spec).partition(":")
     if name == "bytes":
         return ByteTokenizer(option or "byt5")
+    if name == "words":
+        return WordTokenizer(option or "gpt2")
     path = Path(spec)
     if path.is_dir() and (path / "tokenizer" / CONFIG_NAME).exists():
         path = path / "tokenizer"
@@ -37,6 +40,10 @@ def load_tokenizer(spec: str | Path) -> Tokenizer:
         config = _config(path / CONFIG_NAME)
         if config.get("type") == "bytes":
             return ByteTokenizer(config.get("preset", ""), config.get("sentinels", "transformers"))
+        if config.get("type") == "words":
+            return WordTokenizer(
+                config.get("rule", ""), config.get("preset", ""), config.get("max_word_bytes")
+            )
         if config.get("type") != "subword":
             raise TokenizeError(
                 f"{path / CONFIG_NAME} is of type {config.get('type')!r}, made by a newer tersely?"

@@ -30,7 +30,8 @@ _QUARANTINED = 3
     "spec",
     default="bytes",
     show_default=True,
-    help="bytes, bytes:blt, bytes:hnet, bytes:evabyte, a tokenizer.json, or a folder with a saved tokenizer.",
+    help="bytes, bytes:blt, bytes:hnet, bytes:evabyte, words, words:space, words:cl100k, words:unicode, "
+    "a tokenizer.json, or a folder with a saved tokenizer.",
 )
 @click.option(
     "--pack",

@@ -176,22 +176,33 @@ class ByteTokenizer:
         """
         rows = ids.to_numpy()
         values = rows.values
-        if len(values) and values.dtype.kind not in "iu":
-            raise TokenizeError(f"ids are integers, not {values.dtype}")
-        if len(values) and not (0 <= int(values.min()) and int(values.max()) < self.vocab_size):
-            raise TokenizeError(
-                f"ids from {values.min()} to {values.max()} are outside the {self.vocab_size} ids"
-            )
-        special = (values < self._layout.shift) | (values >= self._layout.shift + 256)
+        data, special = self.bytes_of(values)
         if self.preset == "hnet":
             filled = rows.lengths > 0
             first, last = rows.offsets[:-1][filled], rows.offsets[1:][filled] - 1
             special[first[values[first] == self.bos_id]] |= bos
             special[last[values[last] == self.eos_id]] |= eos
         places = np.flatnonzero(special)
-        kept = np.delete((values - self._layout.shift).astype(np.uint8), places).tobytes()
+        kept = np.delete(data, places).tobytes()
         ends = (rows.offsets - np.searchsorted(places, rows.offsets)).tolist()
         return [kept[start:stop] for start, stop in zip(ends[:-1], ends[1:], strict=True)]
+
+    def bytes_of(self, values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """The byte of each id, uint8, and which ids are no byte of the layout, bool; all of shape ``(total,)``.
+
+        What the first has for the latter means nothing. In ``hnet`` every id is a byte.
+
+        Raises:
+            TokenizeError: an id is outside the vocabulary, or no integer.
+        """
+        if len(values) and values.dtype.kind not in "iu":
+            raise TokenizeError(f"ids are integers, not {values.dtype}")
+        if len(values) and not (0 <= int(values.min()) and int(values.max()) < self.vocab_size):
+            raise TokenizeError(
+                f"ids from {values.min()} to {values.max()} are outside the {self.vocab_size} ids"
+            )
+        shift = self._layout.shift
+        return (values - shift).astype(np.uint8), (values < shift) | (values >= shift + 256)
 
     def save(self, folder: str | Path) -> None:
         """Writes the configuration into ``folder``, which is made if need be."""
