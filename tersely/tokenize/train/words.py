@@ -11,11 +11,9 @@ from numba import njit
 
 from tersely.ragged import Ragged
 from tersely.tokenize.protocol import Texts, as_bytes
+from tersely.tokenize.words import WordRule, segment
 
 Array: TypeAlias = np.ndarray[Any, Any]
-
-GPT2_PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
-"""How GPT-2 splits text before it merges (what ByteLevel of ``tokenizers`` does by default)."""
 
 LOOSE_PATTERN = (
     r"(?:'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?[^\s\p{L}\p{N}:]+)+"
@@ -23,7 +21,7 @@ LOOSE_PATTERN = (
 )
 """Where a superword must end: at numbers, at colons, and at blanks other than one space."""
 
-LONGEST_WORD = 256
+LONGEST_WORD = 1024
 """Longer words are cut into pieces of about this many bytes, so that no text can make training slow."""
 
 
@@ -42,8 +40,9 @@ def split_words(texts: Texts, split: Split) -> Ragged:
     """All words of all texts, one after another: rows of uint8, none much longer than ``LONGEST_WORD``."""
     if split is Split.BLANKS:
         return cut_long(_chunks(texts), LONGEST_WORD)
-    pattern = GPT2_PATTERN if split is Split.GPT2 else LOOSE_PATTERN
-    return cut_long(_matches(texts, pattern), LONGEST_WORD)
+    if split is Split.GPT2:
+        return cut_long(segment(texts, WordRule.GPT2).values, LONGEST_WORD)
+    return cut_long(_phrases(texts), LONGEST_WORD)
 
 
 def cut_long(words: Ragged, longest: int) -> Ragged:
@@ -60,8 +59,8 @@ def cut_long(words: Ragged, longest: int) -> Ragged:
     return Ragged(words.values, np.unique(np.concatenate(cuts)))
 
 
-def _matches(texts: Texts, expression: str) -> Ragged:
-    pattern = regex.compile(expression)
+def _phrases(texts: Texts) -> Ragged:
+    pattern = regex.compile(LOOSE_PATTERN)
     lengths: list[int] = []
     documents = [bytes(text).decode("utf-8", "surrogateescape") for text in as_bytes(texts)]
     for text in documents:
