@@ -19,6 +19,7 @@ from tersely.errors import TerselyError
 
 _COMMANDS = {
     "prepare": "Tokenize and pack documents into Arrow shards.",
+    "train": "Train a BPE, WordPiece or Unigram vocabulary.",
     "inspect": "Show what a prepared folder holds.",
     "verify": "Check a prepared folder to the last byte.",
     "doctor": "Say what this machine can run, and why not.",

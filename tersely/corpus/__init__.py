@@ -9,3 +9,7 @@ from tersely.corpus.read import Source as Source
 from tersely.corpus.sample import SampleSource as SampleSource
 from tersely.corpus.sources import InputFormat as InputFormat
 from tersely.corpus.sources import find_sources as find_sources
+from tersely.corpus.train import Settings as Settings
+from tersely.corpus.train import TrainProgress as TrainProgress
+from tersely.corpus.train import TrainReport as TrainReport
+from tersely.corpus.train import train as train

@@ -1,0 +1,229 @@
+"""``tersely train``: a vocabulary from a corpus, in bounded memory."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tersely.cli.output import count, json_option, print_json, print_table, progress_bar, share, size
+
+if TYPE_CHECKING:
+    from tersely.corpus import TrainProgress, TrainReport
+
+_REJECTED = 3
+_SHOWN = 12
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+
+
+class _Bytes(click.ParamType):
+    """An amount of memory such as 500MB or 4GiB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]I?|)B?", str(value).strip().upper())
+        if not match or match.group(2) not in _UNITS:
+            self.fail(f"{value!r} is no amount of memory: write it like 500MB or 4GiB", param, ctx)
+        return int(float(match.group(1)) * _UNITS[match.group(2)])
+
+
+@click.command("train", short_help="Train a BPE, WordPiece or Unigram vocabulary.")
+@click.argument("kind", type=click.Choice(["bpe", "wordpiece", "unigram"]))
+@click.argument("inputs", nargs=-1)
+@click.option("--vocab-size", type=click.IntRange(min=1), required=True, help="Ids, special tokens included.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="tokenizer.json to make; it must not exist."
+)
+@click.option(
+    "--superwords", is_flag=True, help="Also learn tokens that span up to four words (SuperBPE); bpe only."
+)
+@click.option(
+    "--superword-share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.2,
+    show_default=True,
+    help="Share of the vocabulary for superwords.",
+)
+@click.option(
+    "--memory",
+    type=_Bytes(),
+    default="2GiB",
+    show_default=True,
+    help="What counting and training may take, besides about 400 MB for the program; the rest goes to disk.",
+)
+@click.option(
+    "--special",
+    "specials",
+    multiple=True,
+    metavar="TOKEN",
+    help="A special token; may be repeated. [default: <|endoftext|>; BERT's five are always in wordpiece]",
+)
+@click.option(
+    "--min-count",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Pairs that occur less often are not merged (bpe, wordpiece).",
+)
+@click.option(
+    "--lowercase/--cased", default=True, show_default=True, help="Lower letters, strip accents (wordpiece)."
+)
+@click.option("--by", metavar="FIELD", help="Report also by this field of the records, such as a language.")
+@click.option(
+    "--text-field", default="text", show_default=True, help="JSON field or Parquet column with the text."
+)
+@click.option(
+    "--input-format",
+    type=click.Choice(["auto", "jsonl", "text", "parquet"]),
+    default="auto",
+    show_default=True,
+    help="What the inputs hold, where their names do not say.",
+)
+@click.option(
+    "--sample", is_flag=True, help="Use the built-in corpus: Python's own source files and docstrings."
+)
+@click.option(
+    "--max-bad",
+    type=click.FloatRange(0, 1),
+    default=0.001,
+    show_default=True,
+    help="Share of records that may be no documents before the exit code is 3.",
+)
+@json_option
+def command(
+    inputs: tuple[str, ...],
+    out: Path,
+    by: str | None,
+    text_field: str,
+    input_format: str,
+    sample: bool,
+    max_bad: float,
+    as_json: bool,
+    specials: tuple[str, ...],
+    **options: Any,
+) -> int:
+    """Train a vocabulary of KIND on the documents of INPUTS and write it to --out.
+
+    INPUTS are as in tersely prepare. Words are counted in a stream: what does not fit in --memory is put on disk
+    beside --out until the end, so the size of the corpus does not matter. The file opens with tersely prepare
+    --tokenizer, tokenizers and transformers. The report is measured on a sample of the corpus.
+
+    \b
+    Examples:
+      tersely train bpe corpus/ --vocab-size 32000 --out tokenizer.json
+      tersely train bpe corpus/ --vocab-size 64000 --superwords --by lang --out tokenizer.json
+      zcat big.jsonl.gz | tersely train unigram - --vocab-size 32000 --out tokenizer.json
+    """  # noqa: D301 -- click wants the character, not the two signs
+    from tersely.corpus import SampleSource, Settings, find_sources, train
+
+    settings = Settings(specials=specials or None, **options)
+    if sample and inputs:
+        raise click.UsageError(
+            "--sample and INPUTS exclude each other: name files, or use the built-in corpus"
+        )
+    if sample:
+        sources: list[Any] = [SampleSource()]
+        passed_over: list[Path] = []
+    else:
+        sources, passed_over = find_sources(inputs, text_field, input_format, fields=(by,) if by else ())
+    if passed_over:
+        endings = ", ".join(sorted({path.suffix or path.name for path in passed_over})[:8])
+        click.echo(f"Note: {len(passed_over)} files of other kinds were passed over ({endings}).", err=True)
+    started = time.perf_counter()
+    with _shown_progress() as on_progress:
+        report = train(sources, out, settings, by=by, on_progress=on_progress)
+    seconds = time.perf_counter() - started
+    return _print(report, out, by, settings.vocab_size, seconds, max_bad, as_json)
+
+
+def _print(
+    report: TrainReport,
+    out: Path,
+    by: str | None,
+    asked: int,
+    seconds: float,
+    max_bad: float,
+    as_json: bool,
+) -> int:
+    from dataclasses import asdict
+
+    if as_json:
+        figures = asdict(report)
+        figures |= figures.pop("measures")
+        figures["by"] = {"field": by, "values": figures.pop("values")} if by else None
+        print_json({"out": str(out), "seconds": round(seconds, 3)} | figures)
+    else:
+        print_table(f"Trained {out}", _summary(report, seconds))
+        _print_shares("Bytes per token by source", report.measures.sources)
+        if by:
+            _print_shares(f"Bytes per token by {by}", report.measures.values)
+        _print_tokens("Longest tokens", report.measures.longest)
+        _print_tokens("Tokens that the sample does not use", report.measures.unused_examples)
+    if report.vocab_size < asked:
+        click.echo(f"Note: the corpus is too small for {count(asked)} ids, so there are fewer.", err=True)
+    for reason in report.reasons:
+        click.echo(f"Not a document: {reason}", err=True)
+    if report.rejected > len(report.reasons):
+        click.echo(f"... and {count(report.rejected - len(report.reasons))} more records", err=True)
+    for name in report.broken_off:
+        click.echo(f"{name} broke off before its end: only what came before was counted", err=True)
+    if not report.documents:
+        click.echo("Warning: there were no documents; the vocabulary is the alphabet alone", err=True)
+    return _REJECTED if report.rejected > max_bad * report.records or report.broken_off else 0
+
+
+def _summary(report: TrainReport, seconds: float) -> list[tuple[str, str]]:
+    measures = report.measures
+    return [
+        ("vocabulary", count(report.vocab_size)),
+        ("documents", count(report.documents)),
+        ("records that are none", count(report.rejected)),
+        ("bytes", count(measures.bytes)),
+        ("words", count(report.words)),
+        ("different words", count(report.unique_words) + (" (on disk)" if report.spilled else "")),
+        ("dropped as rarest", f"{count(report.dropped_words)} ({share(report.dropped_share)} of all words)"),
+        ("bytes per token", f"{measures.bytes_per_token:.3f}"),
+        ("measured on", size(measures.sampled_bytes)),
+        ("unused tokens", count(measures.unused)),
+        ("unknown tokens", share(measures.unknown_share)),
+        ("seconds", f"{seconds:.2f}"),
+    ]
+
+
+def _print_shares(title: str, shares: list[Any]) -> None:
+    rows = [(one.name or "(none)", f"{one.bytes_per_token:.3f}  of {size(one.bytes)}") for one in shares]
+    if len(rows) > _SHOWN:
+        rows = rows[:_SHOWN] + [("...", f"{count(len(rows) - _SHOWN)} more: see --json")]
+    if rows:
+        print_table(title, rows)
+
+
+def _print_tokens(title: str, tokens: list[str]) -> None:
+    rows = [(str(len(token)), ascii(token)[:80]) for token in tokens[:_SHOWN]]
+    if rows:
+        print_table(f"{title} (characters, text)", rows)
+
+
+@contextmanager
+def _shown_progress() -> Generator[Any]:
+    """Two bars, one after the other; None, which costs nothing, where nobody watches."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with progress_bar("counting") as reading, progress_bar("merging", "merges") as merging:
+        bars = {"counting": reading, "merging": merging}
+        tasks = {"counting": reading.add_task("", total=None, note="")}
+
+        def show(now: TrainProgress) -> None:
+            if now.stage not in tasks:
+                tasks[now.stage] = bars[now.stage].add_task("", total=None, note="")
+            bars[now.stage].update(tasks[now.stage], completed=now.done, total=now.total or None)
+
+        yield show
