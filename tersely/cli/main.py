@@ -19,7 +19,7 @@ from tersely.errors import TerselyError
 
 _COMMANDS = {
     "prepare": "Tokenize and pack documents into Arrow shards.",
-    "inspect": "Show what a prepared folder holds.",
+    "inspect": "Show what a prepared folder holds, or compare tokenizers.",
     "verify": "Check a prepared folder to the last byte.",
     "doctor": "Say what this machine can run, and why not.",
 }
