@@ -14,6 +14,7 @@ from tersely.corpus.comparison.compared import short_names
 from tersely.corpus.comparison.documents import level_of
 from tersely.errors import CorpusError, TokenizeError, UsageError
 from tersely.pack import plan
+from tersely.ragged import Ragged
 from tersely.tokenize import ByteTokenizer
 
 THREE = [
@@ -172,6 +173,24 @@ def test_what_gives_no_tokens_is_left_out(write_jsonl, wordpiece):
     assert found.tokenizers[0].overall.left_out == 1
     assert "it turns them into no tokens" in found.notes[1]
     assert found.notes[0] == "1 documents without text were passed over."
+
+
+class Halves(ByteTokenizer):
+    """Takes every two bytes for a word."""
+
+    def words(self, ids):
+        words = [[row[i : i + 2].tolist() for i in range(0, len(row), 2)] for row in ids]
+        offsets = np.cumsum([0, *map(len, words)])
+        return Ragged(Ragged.from_rows([word for row in words for word in row]), offsets)
+
+
+def test_words_of_a_word_tokenizer_are_counted(write_jsonl, monkeypatch):
+    monkeypatch.setattr("tersely.corpus.comparison.compared.load_tokenizer", lambda spec: Halves())
+    found = compare(sources_of(write_jsonl([{"text": "abcde"}, {"text": "f"}, {"text": "gh"}])), ["halves"])
+    assert found.tokenizers[0].pooled_words == 3 + 1 + 1
+    assert found.notes[0].startswith("halves finds 5 words")
+    monkeypatch.undo()
+    assert compare(sources_of(write_jsonl([{"text": "a"}])), ["bytes"]).tokenizers[0].pooled_words is None
 
 
 def corpus_in_strata(write_jsonl, sizes):

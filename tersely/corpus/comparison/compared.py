@@ -12,7 +12,7 @@ import numpy as np
 
 from tersely.corpus.comparison.documents import Documents, sample_documents
 from tersely.corpus.comparison.encodings import Encoding, encode_documents
-from tersely.corpus.comparison.figures import Figures, figures, squared_lengths
+from tersely.corpus.comparison.figures import Figures, figures, squared_lengths, weights_of
 from tersely.corpus.comparison.flops import Flops, ModelShape
 from tersely.corpus.read import Source
 from tersely.errors import UsageError
@@ -39,6 +39,8 @@ class Compared:
         overall: its figures over all documents.
         files: its figures by input; one of which it encoded nothing is missing.
         groups: its figures by value of the field, in the same way.
+        pooled_words: words that a word tokenizer finds in the whole input, which are the positions of a model that pools them;
+            None for other tokenizers. ``flops`` are those of a model on the tokens, not pooled.
         flops: floating-point operations of one training pass over the whole input.
         relative_flops: their sum, as a multiple of the first tokenizer's.
     """
@@ -53,6 +55,7 @@ class Compared:
     overall: Figures
     files: dict[str, Figures]
     groups: dict[str, Figures]
+    pooled_words: float | None
     flops: Flops
     relative_flops: float
 
@@ -212,10 +215,13 @@ def _compared(
     model: ModelShape,
     first: Flops | None,
 ) -> Compared:
-    overall = figures(encoding, documents, np.ones(len(documents.strata), np.bool_), capacity)
+    everything = np.ones(len(documents.strata), np.bool_)
+    overall = figures(encoding, documents, everything, capacity)
     assert overall is not None, "an encoding has at least one document"
     tokens, squares = squared_lengths(encoding, documents, capacity)
     flops = model.flops(tokens, squares, encoding.vocab_size)
+
+    weights = weights_of(encoding, documents, everything)
 
     def each(parts: dict[str, np.ndarray[Any, Any]]) -> dict[str, Figures]:
         made = {key: figures(encoding, documents, chosen, capacity) for key, chosen in parts.items()}
@@ -232,6 +238,7 @@ def _compared(
         overall=overall,
         files=each(files),
         groups=each(groups),
+        pooled_words=None if encoding.pooled is None else float(weights @ encoding.pooled),
         flops=flops,
         relative_flops=flops.total / first.total if first else 1.0,
     )
@@ -256,6 +263,11 @@ def _notes_on_reading(documents: Documents) -> list[str]:
 
 def _notes_on(made: Compared) -> list[str]:
     notes: list[str] = []
+    if made.pooled_words is not None:
+        notes.append(
+            f"{made.name} finds {made.pooled_words:,.0f} words: as many positions for a model that pools bytes into words. Its rows "
+            "and FLOPs are those of a model on the bytes themselves."
+        )
     if made.overall.left_out:
         why = made.refusal or "it turns them into no tokens"
         notes.append(

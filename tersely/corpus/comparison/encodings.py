@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -18,6 +18,15 @@ from tersely.tokenize import Tokenizer
 
 _BATCH_BYTES = 1 << 20
 _CONTEXT = 12
+
+
+@runtime_checkable
+class _FindsWords(Protocol):
+    """A tokenizer that knows the words in its ids (``words:gpt2``), for models that pool them."""
+
+    def words(self, ids: Ragged) -> Ragged:
+        """Rows -> words -> ids."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +42,7 @@ class Encoding:
         encoded: which documents have ids, bool, shape ``(D,)``.
         restored: which documents decode to their own bytes, bool, shape ``(D,)``.
         came_back: bytes of each document that its decoding has as well, in whatever order, int64, shape ``(D,)``.
+        pooled: words that the tokenizer finds in each document, int64, shape ``(D,)``; None if it does not know words.
         refusal: why the first of those left out was refused; "" if none was.
         loss: the first place at which a decoded document differs; "" if there is none.
         megabytes_per_second: UTF-8 bytes encoded in a second, without batches in which a document was refused; None if
@@ -47,6 +57,7 @@ class Encoding:
     encoded: np.ndarray[Any, Any]
     restored: np.ndarray[Any, Any]
     came_back: np.ndarray[Any, Any]
+    pooled: np.ndarray[Any, Any] | None
     refusal: str
     loss: str
     megabytes_per_second: float | None
@@ -92,15 +103,17 @@ def encode_documents(
         raise TokenizeError(
             f"{spec} turns none of the documents into tokens: {refusal or 'it drops all text'}"
         )
+    ids = Ragged.concat(rows)
     return Encoding(
         spec=spec,
         vocab_size=tok.vocab_size,
         fingerprint=tok.fingerprint,
         closing=int(tok.eos_id is not None),
-        ids=Ragged.concat(rows),
+        ids=ids,
         encoded=encoded,
         restored=restored,
         came_back=came_back,
+        pooled=tok.words(ids).lengths if isinstance(tok, _FindsWords) else None,
         refusal=refusal,
         loss=loss,
         megabytes_per_second=timed_bytes / 1e6 / seconds if seconds else None,
