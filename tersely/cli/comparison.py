@@ -75,7 +75,7 @@ def _print(result: Comparison) -> None:
             _ratio(made.overall, made.overall.bytes_per_token),
             _ratio(made.overall, made.overall.tokens_per_word),
             count(made.overall.rows),
-            f"{made.flops.total:.3g}",
+            f"{made.flops.total:.2e}",
             f"{made.relative_flops:.3f}",
         ]
         for made in result.tokenizers

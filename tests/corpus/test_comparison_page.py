@@ -94,7 +94,7 @@ def test_it_carries_the_figures(page, found):
             f"{made.overall.tokens_per_character:.3f}",
             f"{made.overall.rows:,}",
             f"{made.overall.efficiency:.2%}",
-            f"{made.flops.total:.3g}",
+            f"{made.flops.total:.2e}",
             f"{made.relative_flops:.3f}",
             f"{made.vocab_size:,}",
         ):
@@ -104,7 +104,7 @@ def test_it_carries_the_figures(page, found):
             assert f"{part.tokens_per_word:.3f}" in text
     assert "Measured on all 242 documents of 2 inputs" in text
     assert "12 n d\u00b2 = 98,304" in text
-    assert "Left out, for lack of blanks between words: unbroken." in text
+    assert "Left out, with more than 13 characters between blanks: unbroken." in text
 
 
 def charts(page):

@@ -102,7 +102,7 @@ def _overview(comparison: Comparison) -> str:
             restored(made.overall),
             f"{made.overall.rows:,}",
             f"{made.overall.efficiency:.2%}",
-            f"{made.flops.total:.3g}",
+            f"{made.flops.total:.2e}",
             f"{made.relative_flops:.3f}",
             number(made.megabytes_per_second, 1),
         ]
@@ -142,7 +142,7 @@ def _bars(comparison: Comparison) -> str:
 def _flops(comparison: Comparison) -> str:
     made = comparison.tokenizers
     values = [[one.flops.linear, one.flops.attention, one.flops.output] for one in made]
-    shown = [f"{one.flops.total:.3g} ({one.relative_flops:.2f}\u00d7)" for one in made]
+    shown = [f"{one.flops.total:.2e} ({one.relative_flops:.2f}\u00d7)" for one in made]
     keys = "".join(f'<li><span class="swatch p{i}"></span>{name}</li>' for i, name in enumerate(_PARTS))
     chart = stacked_chart(
         "training FLOPs",
@@ -168,7 +168,7 @@ def _by_part(
     blanks = with_blanks(comparison, groups, of)
     without = [group for group in groups if group not in blanks]
     note = (
-        f"On a logarithmic axis. Left out, for lack of blanks between words: {', '.join(without)}."
+        f"On a logarithmic axis. Left out, with more than {WORDS_WITHOUT_BLANKS} characters between blanks: {', '.join(without)}."
         if without
         else ""
     )
