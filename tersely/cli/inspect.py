@@ -1,4 +1,4 @@
-"""``tersely inspect``: what is in a prepared folder."""
+"""``tersely inspect``: what is in a prepared folder; with ``--compare``, what tokenizers make of files."""
 
 from __future__ import annotations
 
@@ -7,16 +7,82 @@ from typing import Any
 
 import click
 
-from tersely.cli.output import count, json_option, print_json, print_table, share, size
+from tersely.cli.output import ByteCount, count, json_option, print_json, print_table, share, size
 
 _BAR = 40
 
 
-@click.command("inspect", short_help="Show what a prepared folder holds.")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.command("inspect", short_help="Show what a prepared folder holds, or compare tokenizers.")
+@click.argument("inputs", nargs=-1, required=True)
+@click.option(
+    "--compare",
+    "specs",
+    metavar="SPEC,SPEC,...",
+    help="Compare these tokenizers (named as for prepare) on INPUTS, which are then those of prepare.",
+)
+@click.option(
+    "--by", metavar="FIELD", help="Figures also by this JSON field or Parquet column, such as lang."
+)
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the comparison as one HTML page."
+)
+@click.option(
+    "--pack",
+    "capacity",
+    type=click.IntRange(min=1),
+    default=8192,
+    show_default=True,
+    help="Tokens in a packed row.",
+)
+@click.option(
+    "--sample-bytes",
+    type=ByteCount(),
+    default="16MB",
+    show_default=True,
+    help="Text that is measured, drawn from all inputs and groups.",
+)
+@click.option(
+    "--layers", type=click.IntRange(min=1), default=12, show_default=True, help="Of the model to be trained."
+)
+@click.option(
+    "--hidden", type=click.IntRange(min=1), default=768, show_default=True, help="Width of that model."
+)
+@click.option(
+    "--text-field", default="text", show_default=True, help="JSON field or Parquet column with the text."
+)
+@click.option(
+    "--input-format",
+    type=click.Choice(["auto", "jsonl", "text", "parquet", "fasta"]),
+    default="auto",
+    show_default=True,
+    help="What the inputs hold, where their names do not say.",
+)
 @json_option
-def command(folder: Path, as_json: bool) -> int:
-    """Show what FOLDER holds: counts, tokenizer, packing, sources, and how long its documents are."""
+def command(inputs: tuple[str, ...], specs: str | None, as_json: bool, **options: Any) -> int:
+    """Show what a prepared folder holds: counts, tokenizer, packing, sources, and how long its documents are.
+
+    With --compare, measure tokenizers on raw files instead: bytes per token, tokens per word, the rows they make and the FLOPs
+    of training on them, over all, by input and by field.
+
+    \b
+    Examples:
+      tersely inspect prepared/
+      tersely inspect news.jsonl --compare bytes,gpt2/tokenizer.json --by lang --html page.html
+    """  # noqa: D301 -- click wants the character, not the two signs
+    if specs is not None:
+        from tersely.cli.comparison import run_comparison
+
+        return run_comparison(
+            inputs, [spec.strip() for spec in specs.split(",") if spec.strip()], as_json=as_json, **options
+        )
+    if len(inputs) != 1:
+        raise click.UsageError("inspect shows one prepared folder: name one, or use --compare on files")
+    if options["by"] or options["html"]:
+        raise click.UsageError("--by and --html are of a comparison: name tokenizers with --compare")
+    return _show(Path(inputs[0]), as_json)
+
+
+def _show(folder: Path, as_json: bool) -> int:
     from tersely.shards import ShardFolder
 
     opened = ShardFolder(folder)

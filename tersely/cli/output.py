@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -11,11 +12,32 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.progress import Progress
+
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object instead of a table."
 )
+
+
+class ByteCount(click.ParamType):
+    """An option that is a number of bytes: 500, 16MB, 1.5GB; units are powers of ten."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number, at least 1."""
+        found = re.fullmatch(r"([0-9.]+) ?([kMGT]?)B?", str(value))
+        try:
+            number = int(float(found[1]) * _UNITS[found[2]]) if found else 0
+        except ValueError:
+            number = 0
+        if number < 1:
+            self.fail(f"{value!r} is no number of bytes: write 500kB, 16MB or 1GB", param, ctx)
+        return number
 
 
 def print_json(result: dict[str, Any]) -> None:
@@ -41,6 +63,25 @@ def print_table(title: str, rows: Sequence[tuple[str, str]]) -> None:
     for name, value in rows:
         table.add_row(name, Text(value))
     Console().print(table)
+
+
+def print_columns(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table with named columns on stdout, the first to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    click.echo(title)
+    for row in (head, *rows):
+        cells = [
+            row[0].ljust(widths[0]),
+            *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)),
+        ]
+        click.echo(f"  {'  '.join(cells)}".rstrip())
+
+
+def tell_passed_over(paths: Sequence[Path]) -> None:
+    """Says on stderr which files of folders were not taken."""
+    if paths:
+        endings = ", ".join(sorted({path.suffix or path.name for path in paths})[:8])
+        click.echo(f"Note: {len(paths)} files of other kinds were passed over ({endings}).", err=True)
 
 
 @contextmanager

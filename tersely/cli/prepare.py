@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tersely.cli.output import count, json_option, print_json, print_table, progress_bar, share, size
+from tersely.cli.output import (
+    count,
+    json_option,
+    print_json,
+    print_table,
+    progress_bar,
+    share,
+    size,
+    tell_passed_over,
+)
 from tersely.errors import UsageError
 from tersely.load import FORMS
 
@@ -137,9 +146,7 @@ def command(
         passed_over: list[Path] = []
     else:
         sources, passed_over = find_sources(inputs, text_field, input_format, fields=fields)
-    if passed_over:
-        endings = ", ".join(sorted({path.suffix or path.name for path in passed_over})[:8])
-        click.echo(f"Note: {len(passed_over)} files of other kinds were passed over ({endings}).", err=True)
+    tell_passed_over(passed_over)
     if dry_run or out is None:
         return _dry_run(sources, spec, options, as_json)
     return _run(sources, out, spec, options, max_bad, as_json)

@@ -1,0 +1,148 @@
+"""What ``tersely inspect --compare`` does: measure, print tables, write the page."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import textwrap
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tersely.cli.output import count, print_columns, print_json, progress_bar, tell_passed_over
+
+if TYPE_CHECKING:
+    from tersely.corpus.comparison import Compared, Comparison, Figures
+
+_WIDTH = 100
+_NAME = 22
+
+
+def run_comparison(
+    inputs: Sequence[str],
+    specs: Sequence[str],
+    *,
+    by: str | None,
+    html: Path | None,
+    capacity: int,
+    sample_bytes: int,
+    layers: int,
+    hidden: int,
+    text_field: str,
+    input_format: str,
+    as_json: bool,
+) -> int:
+    """Compares, prints, and writes ``html`` if it is named; the exit code."""
+    from tersely.corpus import find_sources
+    from tersely.corpus.comparison import ModelShape, compare, comparison_page
+    from tersely.errors import CorpusError
+
+    if html is not None and not html.absolute().parent.is_dir():
+        raise CorpusError(f"{html} cannot be written: there is no folder {html.absolute().parent}")
+    sources, passed_over = find_sources(inputs, text_field, input_format, fields=[by] if by else [])
+    tell_passed_over(passed_over)
+    with _shown_progress() as on_progress:
+        result = compare(
+            sources,
+            specs,
+            by=by,
+            capacity=capacity,
+            sample_bytes=sample_bytes,
+            model=ModelShape(layers, hidden),
+            on_progress=on_progress,
+        )
+    if html is not None:
+        html.write_text(comparison_page(result, f"tersely {shlex.join(sys.argv[1:])}"), encoding="utf-8")
+    if as_json:
+        print_json(result.to_dict())
+        return 0
+    _print(result)
+    if html is not None:
+        click.echo(f"The page is {html}")
+    return 0
+
+
+def _print(result: Comparison) -> None:
+    from tersely.corpus.comparison import measured
+
+    rows = [
+        [
+            _cut(made.name),
+            count(made.vocab_size),
+            _ratio(made.overall, made.overall.bytes_per_token),
+            _ratio(made.overall, made.overall.tokens_per_word),
+            count(made.overall.rows),
+            f"{made.flops.total:.2e}",
+            f"{made.relative_flops:.3f}",
+        ]
+        for made in result.tokenizers
+    ]
+    click.echo(textwrap.fill(measured(result), _WIDTH))
+    head = ["tokenizer", "vocabulary", "bytes/token", "tokens/word"]
+    head += [f"rows of {count(result.capacity)}", "training FLOPs", "relative"]
+    print_columns("", head, rows)
+    if result.by is not None:
+        _print_parts(result, result.by, result.groups, lambda made: made.groups)
+    if len(result.files) > 1:
+        _print_parts(result, "input", result.files, lambda made: made.files)
+    parts = [
+        part
+        for made in result.tokenizers
+        for part in (made.overall, *made.groups.values(), *made.files.values())
+    ]
+    if any(part.lossy for part in parts):
+        click.echo("\n* Text is lost here, so the figure says little.")
+    for note in result.notes:
+        click.echo(f"\n{textwrap.fill(f'Note: {note}', _WIDTH)}")
+
+
+def _print_parts(
+    result: Comparison, what: str, parts: Sequence[str], of: Callable[[Compared], dict[str, Figures]]
+) -> None:
+    """Two tables with a line for each part and a column for each tokenizer, as many as fit side by side."""
+    first = max(map(len, [what, *map(_cut, parts)])) + 2
+    for title in ("bytes per token", "tokens per word"):
+        made = list(result.tokenizers)
+        while made:
+            ends = [
+                first + sum(2 + max(len(_cut(one.name)), 7) for one in made[:n])
+                for n in range(1, len(made) + 1)
+            ]
+            fit = max(sum(end <= _WIDTH for end in ends), 1)
+            shown, made = made[:fit], made[fit:]
+            rows = [[_cut(part), *(_of_part(of(one).get(part), title) for one in shown)] for part in parts]
+            click.echo()
+            print_columns(f"{title} by {what}", [what, *(_cut(one.name) for one in shown)], rows)
+
+
+def _of_part(figures: Figures | None, title: str) -> str:
+    if figures is None:
+        return "- "
+    return _ratio(figures, figures.bytes_per_token if title == "bytes per token" else figures.tokens_per_word)
+
+
+def _ratio(figures: Figures, value: float | None) -> str:
+    """With a star where the tokenizer loses so much text that its figure says little."""
+    return ("-" if value is None else f"{value:.3f}") + ("*" if figures.lossy else " ")
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _NAME else f"{name[: _NAME - 2]}.."
+
+
+@contextmanager
+def _shown_progress() -> Generator[Any]:
+    """A progress bar for reading and for each tokenizer; None where nobody watches."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with progress_bar("comparing") as bar:
+        task = bar.add_task("", total=None, note="")
+
+        def show(what: str, done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total or None, note=what)
+
+        yield show
