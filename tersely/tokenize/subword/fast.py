@@ -110,8 +110,8 @@ def fast_encoder(model: SubwordModel, threads: int) -> FastEncoder | None:
     try:
         return FastEncoder(model, threads)
     except TokenizeError as error:
-        reason = str(error).splitlines()[0]
-        warnings.warn(f"this vocabulary is encoded without gigatoken: {reason}", stacklevel=2)
+        reason = str(error).splitlines()[0][:120]
+        warnings.warn(f"this vocabulary is encoded without gigatoken, more slowly: {reason}", stacklevel=4)
         return None
 
 
