@@ -314,6 +314,13 @@ def test_wrong_arguments_are_refused(write_jsonl):
         compare(sources, ["gpt9"])
 
 
+def test_progress_ends_at_the_whole(write_jsonl):
+    path, told = write_jsonl(THREE), []
+    compare(sources_of(path), ["bytes", "bytes:blt"], on_progress=lambda *now: told.append(now))
+    size = path.stat().st_size
+    assert told == [("reading", size, size), ("bytes", 27, 27), ("bytes:blt", 27, 27)]
+
+
 def test_the_result_is_plain_json(write_jsonl, bpe):
     found = compare(sources_of(write_jsonl(THREE), by="lang"), ["bytes", bpe], by="lang")
     plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))

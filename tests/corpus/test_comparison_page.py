@@ -170,8 +170,10 @@ def test_a_browser_shows_it(page, tmp_path):
     if browser is None:
         pytest.skip("there is no Chromium or Chrome to open the page in")
     import numpy as np
-    from PIL import Image
 
+    image = pytest.importorskip(
+        "PIL.Image", reason="Pillow, which reads the browser's picture, is not installed"
+    )
     (tmp_path / "page.html").write_text(page, encoding="utf-8")
     shot = tmp_path / "page.png"
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
@@ -180,7 +182,7 @@ def test_a_browser_shows_it(page, tmp_path):
         [browser, *options, (tmp_path / "page.html").as_uri()], capture_output=True, check=False, timeout=60
     )
     assert shot.exists(), done.stderr.decode()
-    pixels = np.asarray(Image.open(shot).convert("RGB")).reshape(-1, 3)
+    pixels = np.asarray(image.open(shot).convert("RGB")).reshape(-1, 3)
     colors = {tuple(color) for color in np.unique(pixels, axis=0).tolist()}
     assert {(0x25, 0x63, 0xA8), (0xD1, 0x62, 0x2B)} <= colors or {
         (0x6E, 0xA8, 0xE8),

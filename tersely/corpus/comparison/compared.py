@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,29 +135,18 @@ def compare(
         raise UsageError(f"capacity is {capacity}: rows hold at least 1 token")
     tokenizers = [load_tokenizer(spec) for spec in specs]  # a wrong name is told before anything is read
     model = model or ModelShape()
-    documents = sample_documents(
-        sources,
-        sample_bytes,
-        by,
-        (lambda done, of: on_progress("reading", done, of)) if on_progress else None,
-    )
+    tell = on_progress or _nobody
+    documents = sample_documents(sources, sample_bytes, by, partial(tell, "reading"))
     names = short_names(specs)
     file_names = short_names([source.name for source in sources])
     files = _parts([stratum.file for stratum in documents.strata], documents, file_names)
     groups = _parts([stratum.group for stratum in documents.strata], documents, {"": "(none)"}) if by else {}
-    measured_bytes = int(documents.bytes.sum())
     compared: list[Compared] = []
     notes = _notes_on_reading(documents)
     for spec, tok in zip(specs, tokenizers, strict=True):
-        name = names[spec]
-
-        def tell(done: int, name: str = name) -> None:
-            if on_progress:
-                on_progress(name, done, measured_bytes)
-
-        encoding = encode_documents(spec, tok, documents, tell)
+        encoding = encode_documents(spec, tok, documents, partial(tell, names[spec]))
         first = compared[0].flops if compared else None
-        made = _compared(name, encoding, documents, files, groups, capacity, model, first)
+        made = _compared(names[spec], encoding, documents, files, groups, capacity, model, first)
         notes += _notes_on(made)
         compared.append(made)
     return Comparison(
@@ -169,10 +159,14 @@ def compare(
         documents=documents.total_documents,
         bytes=documents.total_bytes,
         measured_documents=len(documents.texts),
-        measured_bytes=measured_bytes,
+        measured_bytes=int(documents.bytes.sum()),
         whole=documents.whole,
         notes=notes,
     )
+
+
+def _nobody(what: str, done: int, total: int) -> None:
+    """Is told how far the work is, and tells no one."""
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:

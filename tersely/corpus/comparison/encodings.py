@@ -64,9 +64,9 @@ class Encoding:
 
 
 def encode_documents(
-    spec: str, tok: Tokenizer, documents: Documents, on_encoded: Callable[[int], None] | None = None
+    spec: str, tok: Tokenizer, documents: Documents, on_encoded: Callable[[int, int], None] | None = None
 ) -> Encoding:
-    """Encodes and decodes every document; ``on_encoded`` is told the bytes done so far.
+    """Encodes and decodes every document; ``on_encoded`` is told how many of how many bytes are done.
 
     Raises:
         TokenizeError: not one document can be encoded.
@@ -98,7 +98,7 @@ def encode_documents(
         rows.append(_with_gaps(made.ids, kept - first, last - first))
         done += size
         if on_encoded:
-            on_encoded(done)
+            on_encoded(done, int(documents.bytes.sum()))
     if not encoded.any():
         raise TokenizeError(
             f"{spec} turns none of the documents into tokens: {refusal or 'it drops all text'}"
