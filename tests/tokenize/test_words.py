@@ -79,8 +79,12 @@ def test_long_words_are_cut_between_characters(rule, texts, most):
 
 
 @pytest.mark.parametrize("rule", RULES)
-@given(texts=documents, chunk=st.integers(1, 40))
-def test_where_a_chunk_ends_does_not_matter(rule, texts, chunk):
+@settings(max_examples=300)
+@given(
+    texts=st.lists(st.lists(fragments | st.just(b" "), max_size=80).map(b"".join), max_size=3),
+    chunk=st.integers(4, 40),
+)
+def test_where_chunks_and_stretches_end_does_not_matter(rule, texts, chunk):
     whole = segment(texts, rule)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tersely.tokenize.words.segmentation.CHUNK_BYTES", chunk)
@@ -293,6 +297,23 @@ def test_words_equal_the_regex_on_all_strings_of_the_shared_corpora(shared, fold
                 assert words.lengths.tolist() == theirs, text[:80]
                 compared += len(theirs)
     assert compared > 500_000
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("word", ["plain", "it's", "3.", "\u00e9\u3000", "\u4e2d", "a\u0308", "x\n", "  "])
+def test_documents_longer_than_a_chunk_are_segmented_as_one(rule, word):
+    text = f"{word} {word} and'\u05d0".encode()
+    times = 500_000 // len(text)
+    lengths = segment([text * times], rule).values.lengths
+    middle = [len(found) for found in reference.words(text * 3, rule)]
+    assert lengths.sum() == len(text) * times
+    ends = set(np.cumsum(lengths).tolist())
+    near = {
+        end for end in np.cumsum(middle).tolist() if end < 2 * len(text)
+    }  # where the end of the text is far
+    for start in range(0, len(text) * (times - 2), len(text) * 2):
+        inside = {end - start for end in range(start + len(text), start + 2 * len(text)) if end in ends}
+        assert inside == {end for end in near if end >= len(text)}
 
 
 # -- inputs -----------------------------------------------------------------------------------------------------

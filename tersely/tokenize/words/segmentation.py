@@ -101,10 +101,12 @@ def word_starts(
         rule: where words start.
     """
     from tersely.tokenize.words.compact import append_positions
+    from tersely.tokenize.words.stretches import with_stretches
 
     mark = _marker(rule)
     data = np.ascontiguousarray(data).view()
     data.flags.writeable = False  # compiled code is compiled once, for arrays that cannot be written
+    documents = with_stretches(data, documents, CHUNK_BYTES)
     starts, count = np.empty(0, np.int64), 0
     flags = np.empty(0, np.uint8)
     for first, last in _chunks(documents):
@@ -167,7 +169,7 @@ def _marker(rule: WordRule) -> Callable[..., None]:
 
 
 def _chunks(documents: np.ndarray[Any, Any]) -> Iterator[tuple[int, int]]:
-    """Ranges of documents of about ``CHUNK_BYTES`` together, at least one of them not empty; a longer one is alone."""
+    """Ranges of documents of up to ``CHUNK_BYTES`` together, at least one of them not empty; a longer one is alone."""
     first, count = 0, len(documents) - 1
     while first < count and documents[first] < documents[-1]:
         begin = documents[first]
