@@ -44,7 +44,7 @@ class BlockSample:
             self._blocks = [block for block in self._blocks if block[0] < self._threshold]
             self._held = sum(size for _, size, _ in self._blocks)
 
-    def texts(self, batch_bytes: int = 4 << 20) -> Iterator[list[str]]:
+    def texts(self, batch_bytes: int = 1 << 18) -> Iterator[list[str]]:
         """The blocks, in batches, in an order that depends on them alone."""
         batch: list[str] = []
         held = 0

@@ -127,7 +127,13 @@ class WordCounter:
             with WordCounter(self._memory, folder=self._folder, shift=self._shift - _BITS) as child:
                 for words, counts in _blocks(file):
                     child.add_words(words, counts)
-                yield from child.parts()
+                for (
+                    words,
+                    counts,
+                    hashes,
+                ) in child.parts():  # copied, because they hold on to the child's table
+                    copied = Ragged(words.values.copy(), words.offsets.copy())
+                    yield copied, counts.copy(), hashes.copy()
 
     def finish(self, budget: int, price: Price) -> WordCounts:
         """The words to train on: the most frequent ones that cost at most ``budget`` bytes.
