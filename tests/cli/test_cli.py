@@ -204,7 +204,7 @@ def test_a_terminal_sees_progress_and_a_pipe_does_not(docs, tmp_path):
         env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "100"},
     )
     os.close(follower)
-    shown = os.read(leader, 100_000).decode()
+    shown = os.read(leader, 100_000).decode(errors="replace")
     os.close(leader)
     assert "preparing" in shown
     assert b"preparing" not in done.stdout
@@ -216,7 +216,7 @@ def test_a_terminal_shows_names_as_they_are(docs, tmp_path):
         [*COMMAND, "prepare", str(docs), "--out", str(tmp_path / "x[bold]y[")], stdout=follower, check=True
     )
     os.close(follower)
-    shown = os.read(leader, 100_000).decode()
+    shown = os.read(leader, 100_000).decode(errors="replace")
     os.close(leader)
     assert "x[bold]y[" in shown.replace("\r\n", "")
 

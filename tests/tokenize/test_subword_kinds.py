@@ -157,6 +157,8 @@ def test_ids_of_a_sentencepiece_model_are_its_librarys(tmp_path, spm_model):
     assert (tok.bos_id, tok.eos_id, tok.pad_id) == (1, 2, None)
     tok.save(tmp_path / "saved")
     assert load_tokenizer(tmp_path / "saved").fingerprint == tok.fingerprint
+    (tmp_path / "tokenizer.model.v3").write_bytes(spm_model)  # as Mistral names its files
+    assert load_tokenizer(tmp_path / "tokenizer.model.v3").fingerprint == tok.fingerprint
 
 
 def test_files_that_are_no_sentencepiece_model_are_refused(tmp_path):

@@ -31,7 +31,7 @@ def read_model(file: Path, stored: dict[str, Any], threads: int) -> SubwordModel
             else None
         )
         return TiktokenModel(content, stored.get("name", file.stem), threads, known)
-    if file.suffix == ".model":
+    if ".model" in file.suffixes:  # also tokenizer.model.v3
         return SentencePieceModel(content, threads)
     try:
         return HuggingFaceModel(content.decode(), threads)
