@@ -173,5 +173,5 @@ def test_memory_stays_bounded_for_ten_times_as_many_different_words(tmp_path):
     )
     grown, memory, all_counted, different = done.stdout.split()
     assert (all_counted, different) == ("True", "True")
-    assert int(grown) < 4 * int(memory)
+    assert int(grown) < 6 * int(memory)  # a table, its copy, the words kept; what the allocator holds back
     assert list(tmp_path.iterdir()) == []

@@ -127,13 +127,11 @@ class WordCounter:
             with WordCounter(self._memory, folder=self._folder, shift=self._shift - _BITS) as child:
                 for words, counts in _blocks(file):
                     child.add_words(words, counts)
-                for (
-                    words,
-                    counts,
-                    hashes,
-                ) in child.parts():  # copied, because they hold on to the child's table
-                    copied = Ragged(words.values.copy(), words.offsets.copy())
-                    yield copied, counts.copy(), hashes.copy()
+                for part, amounts, hashes in child.parts():
+                    # copied, because these hold on to the child's table, which goes before the next one comes
+                    yield Ragged(part.values.copy(), part.offsets.copy()), amounts.copy(), hashes.copy()
+                    del part, amounts, hashes
+            del child
 
     def finish(self, budget: int, price: Price) -> WordCounts:
         """The words to train on: the most frequent ones that cost at most ``budget`` bytes.
