@@ -90,7 +90,7 @@ def main() -> NoReturn:
 
 
 def _stopped(how: str) -> str:
-    return f"Stopped by {how}. A folder without manifest.json is unfinished: remove it before you run the job again."
+    return f"Stopped by {how}. Whole files only are left; a folder without manifest.json is unfinished: remove it first."
 
 
 def _stop(signum: int, frame: Any) -> NoReturn:
