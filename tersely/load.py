@@ -68,17 +68,16 @@ def _in_path(path: Path, threads: int | None, allowed_specials: Sequence[str] | 
     from tersely.tokenize import RwkvTokenizer, SubwordTokenizer, WordPieceTokenizer
     from tersely.tokenize.protocol import CONFIG_NAME
     from tersely.tokenize.rwkv import is_rwkv
+    from tersely.tokenize.subword.files import PATTERNS
     from tersely.tokenize.wordpiece.rules import is_bert_json
 
     if path.is_dir() and (path / "tokenizer" / CONFIG_NAME).exists():
         path = path / "tokenizer"
     if path.is_dir() and (path / CONFIG_NAME).exists():
         return _saved(path, _config(path / CONFIG_NAME), threads, allowed_specials)
-    file = path
-    if path.is_dir():
-        file = next(
-            (path / name for name in ("tokenizer.json", "vocab.txt") if (path / name).is_file()), path
-        )
+    names = ("tokenizer.json", "vocab.txt", *PATTERNS)
+    found = [file for name in names for file in sorted(path.glob(name))] if path.is_dir() else [path]
+    file = found[0] if found else path
     if not file.is_file():
         raise TokenizeError(f"no tokenizer {str(path)!r}: give {FORMS}")
     if file.suffix == ".txt" and is_rwkv(file):

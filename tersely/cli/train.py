@@ -123,6 +123,7 @@ def command(
     """  # noqa: D301 -- click wants the character, not the two signs
     from tersely.corpus import SampleSource, Settings, find_sources, train
 
+    _refuse_idle_options(str(options["kind"]), bool(options["superwords"]))
     settings = Settings(specials=specials or None, **options)
     if sample and inputs:
         raise click.UsageError(
@@ -141,6 +142,26 @@ def command(
         report = train(sources, out, settings, by=by, on_progress=on_progress)
     seconds = time.perf_counter() - started
     return _print(report, out, by, settings.vocab_size, seconds, max_bad, as_json)
+
+
+_USED_BY = {
+    "min_count": ("bpe", "wordpiece"),
+    "lowercase": ("wordpiece",),
+    "superwords": ("bpe",),
+    "superword_share": ("bpe",),
+}
+
+
+def _refuse_idle_options(kind: str, superwords: bool) -> None:
+    """An option that would do nothing is a misunderstanding: better said than passed over."""
+    context = click.get_current_context()
+    for name, kinds in _USED_BY.items():
+        given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        option = "--" + name.replace("_", "-")
+        if given and kind not in kinds:
+            raise click.UsageError(f"{option} is for {' and '.join(kinds)}, not for {kind}: leave it out")
+        if given and name == "superword_share" and not superwords:
+            raise click.UsageError(f"{option} is the share of --superwords: give both or none")
 
 
 def _print(

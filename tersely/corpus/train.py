@@ -171,7 +171,7 @@ def train(
         spilled = counter.spilled
     tokenizer = _trained(settings, words, tally, out.parent, tell)
     model = tokenizer.to_str(pretty=True) + "\n"
-    measures = measure(SubwordTokenizer(model), tally.groups, tokenizer.token_to_id("[UNK]"))
+    measures = measure(SubwordTokenizer(model, fast=False), tally.groups, tokenizer.token_to_id("[UNK]"))
     replace_file(out, model.encode())
     return TrainReport(
         vocab_size=tokenizer.get_vocab_size(),

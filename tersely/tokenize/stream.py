@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +17,9 @@ _CONTEXT = 4
 class StreamDecoder:
     r"""The text of one sequence of ids, given piece by piece.
 
-    A character whose bytes are spread over several ids comes with the last of them, bytes that are not UTF-8 come as
-    U+FFFD, and all pieces together are ``tok.decode`` of all ids::
+    A character whose bytes are spread over several ids comes with the last of them, and bytes that are not UTF-8 come as
+    U+FFFD. All pieces together are ``tok.decode`` of all ids, but for decoders that look ahead (``BPEDecoder``), of which
+    no piece can be certain::
 
         decoder = StreamDecoder(tok)
         for new_ids in generation:
@@ -33,15 +34,17 @@ class StreamDecoder:
         self._text = codecs.getincrementaldecoder("utf-8")("replace")
         self._before: list[int] = []
 
-    def push(self, ids: Sequence[int] | int) -> str:
-        """The text that the new ids complete; often empty, never half a character."""
-        return "".join(map(self._push_one, [ids] if isinstance(ids, int) else ids))
+    def push(self, ids: Any) -> str:
+        """The text that the new ids (one, or a sequence, array or tensor of them) complete; often empty, never half a
+        character.
+        """
+        return "".join(map(self._push_one, np.atleast_1d(np.asarray(ids)).tolist()))
 
     def _push_one(self, number: int) -> str:
-        known, whole = self._decode(self._before), self._decode([*self._before, int(number)])
-        if known == whole:  # an id that is left out: no context for others
-            return ""
-        self._before = [*self._before, int(number)][-_CONTEXT:]
+        known, whole = self._decode(self._before), self._decode([*self._before, number])
+        if known == whole and not self._decode([number] * 3):
+            return ""  # left out by decoding: no context for others
+        self._before = [*self._before, number][-_CONTEXT:]
         return self._text.decode(whole[_common(known, whole) :])
 
     def finish(self) -> str:

@@ -81,3 +81,21 @@ def test_bad_records_exit_with_3_and_are_named(write_jsonl, tmp_path):
     assert code == 3
     assert "docs.jsonl:10" in err
     assert (tmp_path / "t.json").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["unigram", "--min-count", 3],
+        ["bpe", "--cased"],
+        ["bpe", "--superword-share", 0.3],
+        ["wordpiece", "--superwords"],
+    ],
+    ids=str,
+)
+def test_options_that_would_do_nothing_are_refused(docs, tmp_path, arguments):
+    kind, *options = arguments
+    code, _, err = train(kind, docs, "--vocab-size", 300, "--out", tmp_path / "t.json", *options)
+    assert code == 2
+    assert options[0] in err
+    assert not (tmp_path / "t.json").exists()

@@ -57,3 +57,28 @@ def test_a_first_space_is_taken_only_once_and_specials_are_left_out():
     whole = tok.decode(Ragged(np.array(ids), [0, len(ids)]))[0].decode()
     assert whole == "a ab a"
     assert "".join(pieces_of(tok, ids, 1)) == whole
+
+
+def test_a_first_id_that_is_only_the_space_is_remembered():
+    import tokenizers
+
+    pieces = ["<unk>", "</s>", "\u2581", "\u2581a", "b"]
+    stored = tokenizers.Tokenizer(tokenizers.models.BPE({p: i for i, p in enumerate(pieces)}, []))
+    d = tokenizers.decoders
+    stored.decoder = d.Sequence([d.Replace("\u2581", " "), d.ByteFallback(), d.Fuse(), d.Strip(" ", 1, 0)])
+    stored.add_special_tokens(["<unk>", "</s>"])
+    tok = SubwordTokenizer(stored.to_str(), fast=False)
+    for ids in ([2, 3], [2, 2, 4], [2, 1, 3], [1, 2, 4, 2], [3, 2, 2, 2, 2, 2, 3]):
+        whole = tok.decode(Ragged(np.array(ids), [0, len(ids)]))[0].decode()
+        assert "".join(pieces_of(tok, ids, 1)) == whole == stored.decode(ids)
+
+
+def test_one_id_of_any_kind_may_be_pushed():
+    import torch
+
+    tok = ByteTokenizer()
+    decoder = StreamDecoder(tok)
+    pushed = [
+        decoder.push(number) for number in (100, np.int64(101), torch.tensor(102), np.array([103, 104]), [])
+    ]
+    assert pushed == ["a", "b", "c", "de", ""]

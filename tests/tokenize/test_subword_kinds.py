@@ -139,7 +139,7 @@ def test_a_rank_file_of_an_unknown_name_needs_its_pattern(tmp_path):
     assert back.vocab_size == 501
 
 
-@pytest.mark.parametrize("line", [b"!!! 5", b"YQ==", b"YQ== x", b"YQ== 3 4", b"YWI= 0"])
+@pytest.mark.parametrize("line", [b"!!! 5", b"YQ==", b"YQ== x", b"YQ== 3 4", b"YWI= 0", b"YQ== 900"])
 def test_rank_files_with_bad_lines_are_refused_with_their_line(tmp_path, line):
     (tmp_path / "r50k_base.tiktoken").write_bytes(rank_file() + line + b"\n")
     with pytest.raises(TokenizeError, match=r"r50k_base.tiktoken.*(line 264|twice)"):
@@ -220,6 +220,9 @@ def test_specials_that_are_allowed_by_name_are_found_in_text(bpe_json, tmp_path)
     assert load_tokenizer(tmp_path, allowed_specials=[]).fingerprint != tok.fingerprint
     with pytest.raises(TokenizeError, match="<none>"):
         SubwordTokenizer(stored.to_str(), allowed_specials=["<none>"])
+    ranks = SubwordTokenizer(TiktokenModel(rank_file(), "r50k_base", 1, allowed=["<|endoftext|>"]))
+    assert ranks.encode(["a<|endoftext|>"]).to_list() == [[97, 50256]]
+    assert ranks.decode(ranks.encode(["a<|endoftext|>"])) == [b"a<|endoftext|>"]
 
 
 @pytest.mark.parametrize("kind", ["bpe", "llama", "t5", "spm", "ranks"])
@@ -312,10 +315,244 @@ def test_long_documents_in_parts_have_the_ids_of_the_whole(monkeypatch, bpe_json
         assert tok.encode(texts).to_list() == [peer.encode(text).ids for text in texts]
 
 
+def changed(content, **parts):
+    """A tokenizer.json with some of its parts replaced."""
+    return json.dumps(json.loads(content) | parts)
+
+
+def with_added(content, text, **flags):
+    """A tokenizer.json with one more added token."""
+    stored = tokenizers.Tokenizer.from_str(content)
+    stored.add_tokens([tokenizers.AddedToken(text, special=False, **flags)])
+    return stored.to_str()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [{"rstrip": True}, {"lstrip": True}, {"single_word": True}, {"normalized": False}, {"normalized": True}],
+    ids=str,
+)
+@pytest.mark.parametrize("text", ["foo", " foo", "<a b>", "<a\u00a0b>", "a>"])
+def test_documents_are_not_cut_at_added_tokens(bpe_json, llama_json, text, flags):
+    for content in (bpe_json, llama_json):
+        assert SubwordTokenizer(with_added(content, text, **flags), fast=False)._model._cutter is None
+
+
+def test_documents_are_cut_beside_added_tokens_that_no_cut_can_touch(monkeypatch, bpe_json, llama_json):
+    monkeypatch.setattr("tersely.tokenize.subword.cuts.PART", 20)
+    for content in (bpe_json, llama_json):
+        stored = with_added(content, "<tool>", normalized=False)
+        tok, peer = SubwordTokenizer(stored, fast=False), tokenizers.Tokenizer.from_str(stored)
+        assert tok._model._cutter is not None
+        text = "a b <tool> a b<tool>c d <tool><tool> e f " * 30
+        assert tok.encode([text]).to_list() == [peer.encode(text).ids]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"normalizer": {"type": "Replace", "pattern": {"String": "d w"}, "content": "q"}},
+        {"normalizer": {"type": "Strip", "strip_left": True, "strip_right": True}},
+        {"pre_tokenizer": {"type": "FixedLength", "length": 5}},
+        {
+            "pre_tokenizer": {
+                "type": "Split",
+                "pattern": {"Regex": "a b|."},
+                "behavior": "Isolated",
+                "invert": False,
+            }
+        },
+        {
+            "pre_tokenizer": {
+                "type": "Metaspace",
+                "replacement": "_",
+                "prepend_scheme": "never",
+                "split": False,
+            }
+        },
+    ],
+    ids=lambda parts: next(iter(parts.values()))["type"],
+)
+def test_documents_are_not_cut_under_rules_that_may_look_further(bpe_json, parts):
+    assert SubwordTokenizer(changed(bpe_json, **parts), fast=False)._model._cutter is None
+
+
+def test_documents_are_not_cut_where_unknown_letters_and_spaces_fuse():
+    model = tokenizers.models.BPE({"<unk>": 0, "a": 1, "o": 2}, [], unk_token="<unk>", fuse_unk=True)
+    tok = SubwordTokenizer(tokenizers.Tokenizer(model).to_str(), fast=False)
+    assert tok.encode(["az zo"]).to_list() == [[1, 0, 2]]
+    assert tok._model._cutter is None
+
+
 def test_a_vocabulary_with_pieces_across_words_is_not_cut(bpe_json):
     content = json.loads(bpe_json)
     content["model"]["vocab"]["d\u0120w"] = len(content["model"]["vocab"])
     assert SubwordTokenizer(json.dumps(content), fast=False)._model._cutter is None
+
+
+def test_added_tokens_behind_specials_keep_their_ids(bpe_json):
+    stored = tokenizers.Tokenizer.from_str(bpe_json)
+    stored.add_special_tokens(["<A>", "<B>"])
+    stored.add_tokens(["<tool>", "</tool>"])
+    text = "x<tool> y</tool><A>"
+    peer = tokenizers.Tokenizer.from_str(stored.to_str())
+    peer.encode_special_tokens = True
+    tok = SubwordTokenizer(stored.to_str(), fast=False)
+    assert tok.encode([text]).to_list() == [peer.encode(text).ids]
+    assert tok.decode(tok.encode([text])) == [text.encode()]
+
+
+DECODERS = tokenizers.decoders
+
+
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        DECODERS.Metaspace(),
+        DECODERS.Metaspace(prepend_scheme="never"),
+        DECODERS.ByteFallback(),
+        DECODERS.Fuse(),
+        DECODERS.BPEDecoder(),
+        DECODERS.Sequence([DECODERS.Replace("\u2581", " "), DECODERS.Strip(" ", 1, 0)]),
+        DECODERS.Sequence([DECODERS.Replace("\u2581", " "), DECODERS.ByteFallback(), DECODERS.Fuse()]),
+        DECODERS.Sequence(
+            [
+                DECODERS.Replace("\u2581", " "),
+                DECODERS.ByteFallback(),
+                DECODERS.Fuse(),
+                DECODERS.Strip(" ", 1, 0),
+            ]
+        ),
+        DECODERS.Sequence(
+            [
+                DECODERS.Replace("\u2581", " "),
+                DECODERS.ByteFallback(),
+                DECODERS.Strip(" ", 1, 0),
+                DECODERS.Fuse(),
+            ]
+        ),
+        DECODERS.Sequence([DECODERS.Strip(" ", 1, 0), DECODERS.Replace("\u2581", " ")]),
+    ],
+    ids=str,
+)
+def test_every_decoder_gives_what_the_librarys_gives(llama_json, decoder):
+    stored = tokenizers.Tokenizer.from_str(llama_json)
+    stored.decoder = decoder
+    tok = SubwordTokenizer(stored.to_str(), fast=False)
+    names = [
+        "\u2581a",
+        "\u2581a",
+        "a",
+        "\u2581\u2581",
+        "<0x41>",
+        "b",
+        "</s>",
+        "\u2581",
+        "\u2581\u2581",
+        "\u2581a",
+    ]
+    ids = [stored.token_to_id(name) for name in names]
+    rows = [ids[start:stop] for start in range(len(ids)) for stop in range(start, len(ids) + 1)]
+    expected = [stored.decode(row).encode() for row in rows]
+    assert tok.decode(Ragged.from_rows(rows, np.int64)) == expected
+
+
+def test_an_end_id_is_left_out_whatever_its_kind(llama_json, bpe_json):
+    content = json.loads(llama_json)
+    for token in content["added_tokens"]:
+        token["special"] = token["content"] != "</s>"
+    tok = SubwordTokenizer(json.dumps(content), {"eos_token": "</s>"})
+    assert tok.decode(tok.encode(["ab"], eos=True), eos=True) == [b"ab"]
+    word = SubwordTokenizer(bpe_json, {"eos_token": "w"})
+    assert word.decode(word.encode(["hi w"], eos=True), eos=True) == [b"hi w"]
+
+
+def test_allowed_specials_are_found_as_the_library_finds_them(llama_json):
+    for flags in ({}, {"rstrip": True}, {"lstrip": True}, {"single_word": True}, {"normalized": False}):
+        stored = tokenizers.Tokenizer.from_str(llama_json)
+        stored.add_special_tokens([tokenizers.AddedToken("<u>", special=True, **flags)])
+        tok = SubwordTokenizer(stored.to_str(), allowed_specials=["<u>"], fast=False)
+        for text in ["a <u> b", "<u>a<u>", "a\n<u>\nb", "<u><u> ab"]:
+            assert tok.encode([text]).to_list() == [stored.encode(text).ids], (flags, text)
+
+
+def test_a_string_of_allowed_specials_is_refused(bpe_json, tmp_path):
+    with pytest.raises(UsageError, match="list of tokens"):
+        SubwordTokenizer(bpe_json, allowed_specials="<|endoftext|>")
+    (tmp_path / "tokenizer.json").write_text(bpe_json)
+    with pytest.raises(UsageError, match="list of tokens"):
+        load_tokenizer(tmp_path, allowed_specials="<|endoftext|>")
+    with pytest.raises(TokenizeError, match="no added token"):
+        SubwordTokenizer(bpe_json, allowed_specials=["w"])
+    with pytest.raises(UsageError, match="finds no special tokens"):
+        load_tokenizer("bytes", allowed_specials=["</s>"])
+
+
+def test_a_named_special_is_never_text(bpe_json):
+    tok = SubwordTokenizer(with_added(bpe_json, "<pad>"), {"pad_token": "<pad>"})
+    with pytest.raises(TokenizeError, match="document 0 spells"):
+        tok.encode(["a<pad>"])
+
+
+def test_offsets_of_marks_belong_to_the_letter_only_where_they_were_composed(bpe_json, llama_json):
+    tok = SubwordTokenizer(changed(bpe_json, normalizer={"type": "NFC"}), fast=False)
+    text = "cafe\u0301 o\u0323k"
+    ids, spans = tok.encode_with_offsets([text], unit="character")
+    raw = [text[a:b] for a, b in spans.values.tolist()]
+    assert "e\u0301" in raw
+    assert "o\u0323" in raw
+    assert len(ids.values) == len(raw)
+    tok = SubwordTokenizer(llama_json, fast=False)
+    spans = tok.encode_with_offsets(["e\u0301\u2581"], unit="character")[1].values.tolist()
+    assert next(span for span in spans if span[0] < span[1]) == [0, 1]
+
+
+def test_offsets_of_many_marks_take_no_quadratic_time(llama_json):
+    tok = SubwordTokenizer(llama_json, fast=False)
+    text = "A" + "\u0301" * 30_000 + "\u2581"
+    ids, spans = tok.encode_with_offsets([text])
+    assert len(spans.values) == len(ids.values) > 30_000
+
+
+def test_pieces_that_only_look_like_bytes_are_text(llama_json):
+    content = json.loads(llama_json)
+    content["model"]["vocab"]["<0xZZ>"] = len(content["model"]["vocab"])
+    tok = SubwordTokenizer(json.dumps(content))
+    assert tok.decode(Ragged(np.array([tok.vocab_size - 1]), [0, 1])) == [b"<0xZZ>"]
+
+
+def test_ids_outside_the_vocabulary_are_refused(bpe_json):
+    tok = SubwordTokenizer(bpe_json)
+    for number in (-1, tok.vocab_size):
+        with pytest.raises(TokenizeError, match="outside"):
+            tok.decode(Ragged(np.array([number]), [0, 1]))
+
+
+def test_folders_with_a_rank_file_or_a_model_load(tmp_path, spm_model):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "r50k_base.tiktoken").write_bytes(rank_file())
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "tokenizer.model").write_bytes(spm_model)
+    assert load_tokenizer(tmp_path / "a").eos_id == 50256
+    assert load_tokenizer(tmp_path / "b").eos_id == 2
+
+
+def test_a_byte_order_mark_before_a_tokenizer_json_is_no_fault(tmp_path, bpe_json):
+    (tmp_path / "tokenizer.json").write_text(bpe_json, encoding="utf-8-sig")
+    assert load_tokenizer(tmp_path).encode(["word"]).equals(SubwordTokenizer(bpe_json).encode(["word"]))
+
+
+def test_a_lone_surrogate_is_named(bpe_json):
+    with pytest.raises(TokenizeError, match="document 1 has a lone surrogate at character 2") as caught:
+        SubwordTokenizer(bpe_json).encode(["a", "bc\ud800"])
+    assert caught.value.document == 1
+
+
+def test_gigatoken_is_not_used_for_added_tokens_with_conditions(bpe_json):
+    pytest.importorskip("gigatoken", reason="the extra 'fast' is not installed")
+    with pytest.warns(UserWarning, match="conditions"):
+        assert not SubwordTokenizer(with_added(bpe_json, "foobarq", single_word=True)).fast
+    assert SubwordTokenizer(with_added(bpe_json, "<tool>")).fast
 
 
 def test_a_fork_after_threads_neither_warns_nor_stands_still(bpe_json, tmp_path):

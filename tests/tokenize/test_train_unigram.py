@@ -86,3 +86,15 @@ def test_no_words_give_the_bytes():
 def test_too_small_a_vocabulary_is_refused():
     with pytest.raises(UsageError, match="too small"):
         train_unigram(counted(TEXTS), 256)
+
+
+def test_a_special_spelled_like_a_learned_token_is_refused():
+    for name in ("a", "word"):
+        with pytest.raises(UsageError, match=f"special token '{name}' is also a learned token"):
+            train_unigram(counted(["word a word a word " * 20, *TEXTS]), 300, specials=[name])
+
+
+def test_a_corpus_of_one_word_gives_the_bytes():
+    trained = train_unigram(counted(["a" * 48]), 600)
+    tok = SubwordTokenizer(trained.to_str())
+    assert tok.decode(tok.encode(["aaa b"])) == [b"aaa b"]

@@ -1,14 +1,22 @@
 """Long documents in parts: where a text can be cut so that its ids are those of the parts, one after another.
 
-A library that keeps 100 bytes for each token of a document needs 2 GB for one of 20 MB, and one thread does it all. A cut
-between two words is exact if no piece of the vocabulary has a space after a letter and the rules look at one word at a time.
-The first is read off the vocabulary, the second tried on a text.
+A library that keeps 100 bytes for each token of a document needs 2 GB for one of 20 MB, and one thread does it all. A cut at
+"letter, space, letter" is exact if
+
+- no piece of the vocabulary has a space after a letter, so that no merge and no path goes across;
+- the normaliser and the pre-tokeniser are among those that look at no more than neighbouring characters there;
+- no added token is cut, touches a cut, or takes spaces from its neighbours.
+
+All three are read off the file, and what is left (where the space goes) is tried on a text. A vocabulary that is not known to
+fulfil them is not cut.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterator
+from string import ascii_letters
+from typing import Any
 
 from tersely.ragged import Ragged
 
@@ -17,10 +25,22 @@ PART = 1 << 18
 
 _CUT = re.compile("[A-Za-z] (?=[A-Za-z])")
 _SPANNING = re.compile("[A-Za-z](?:\u0120|\u2581| )")
+_SPACE = "\u2581"
 _TRIAL = (
     "The quick Brown fox isn't here; it's HE who'll say so. I am x = f(a, b) at 10 km or 3rd place\n next line of a text "
     "with caf\u00e9 au lait  two spaces and a tab\there s t r e d ll ve m the end of the story a b c d"
 )
+_NORMALISERS = {"NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Precompiled", "BertNormalizer"}
+_SPLITTERS = {"ByteLevel", "WhitespaceSplit", "Whitespace", "BertPreTokenizer", "Punctuation", "Digits"}
+_CONTRACTIONS = ("(?i:'s|'t|'re|'ve|'m|'ll|'d)", "'s|'t|'re|'ve|'m|'ll|'d", "'(?i:[sdmt]|ll|ve|re)")
+_REST = (
+    r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    r"[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
+    r" ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+)
+_PATTERNS = {f"{first}|{rest}" for first in _CONTRACTIONS for rest in _REST}
+"""The published patterns that end a word of letters before a space: GPT-2, cl100k, Llama 3, Qwen 2."""
 
 
 class Cutter:
@@ -44,14 +64,15 @@ class Cutter:
         return [*parts, text[start:]]
 
 
-def find_cutter(vocabulary: Iterable[str], encode: Callable[[list[str]], Ragged]) -> Cutter | None:
-    """The cutter that is exact for a vocabulary, or None if there is none."""
-    if any(_SPANNING.search(token) for token in vocabulary):
+def find_cutter(
+    content: dict[str, Any], vocabulary: Collection[str], encode: Callable[[list[str]], Ragged]
+) -> Cutter | None:
+    """The cutter that is exact for a ``tokenizer.json`` of this content and vocabulary, or None if none is known to be."""
+    if not (_is_local(content) and _keeps_words_apart(content, vocabulary)):
         return None
     whole = encode([_TRIAL]).values.tolist()
     for cutter in (Cutter(keeps_space=True), Cutter(keeps_space=False)):
-        sizes = (1, 7, 20)
-        if all(encode(cutter.cut(_TRIAL, size)).values.tolist() == whole for size in sizes):
+        if all(encode(cutter.cut(_TRIAL, size)).values.tolist() == whole for size in (1, 7, 20)):
             return cutter
     return None
 
@@ -66,3 +87,63 @@ def encode_in_parts(texts: list[str], cutter: Cutter | None, encode: Callable[[l
         bounds.append(bounds[-1] + len(pieces))
     rows = encode([piece for pieces in parts for piece in pieces])
     return Ragged(rows.values, rows.offsets[bounds])
+
+
+def _keeps_words_apart(content: dict[str, Any], vocabulary: Collection[str]) -> bool:
+    """Whether no piece and no added token goes, or looks, across a cut."""
+    model = content.get("model") or {}
+    if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
+        return False
+    known = model.get("byte_fallback") or set(ascii_letters) <= set(vocabulary)
+    if any(map(_SPANNING.search, vocabulary)) or not (known or _splits_at_spaces(content)):
+        return False  # unknown letters would become one id with an unknown space
+    for token in content.get("added_tokens") or []:
+        text = token["content"]
+        if any(token.get(flag) for flag in ("lstrip", "rstrip", "single_word")) or text.split() != [text]:
+            return False
+        if text[0] in ascii_letters or text[-1] in ascii_letters or _SPACE in text:
+            return False
+    return True
+
+
+def _splits_at_spaces(content: dict[str, Any]) -> bool:
+    """Whether the model never sees a space after a letter."""
+    splitters = _parts(content.get("pre_tokenizer"), "pretokenizers")
+    off = {"ByteLevel": "use_regex", "Metaspace": "split"}
+    return any(
+        part["type"] not in ("Punctuation", "Digits") and part.get(off.get(part["type"], ""), True)
+        for part in splitters
+    )
+
+
+def _is_local(content: dict[str, Any]) -> bool:
+    """Whether the rules are among those that see no further than the space at a cut."""
+    normalisers = _parts(content.get("normalizer"), "normalizers")
+    splitters = _parts(content.get("pre_tokenizer"), "pretokenizers")
+    return all(map(_is_local_normaliser, normalisers)) and all(map(_is_local_splitter, splitters))
+
+
+def _is_local_normaliser(part: dict[str, Any]) -> bool:
+    if part["type"] == "Prepend":
+        return part.get("prepend") == _SPACE
+    if part["type"] == "Replace":
+        return part.get("pattern") == {"String": " "} and part.get("content") == _SPACE
+    return part["type"] in _NORMALISERS
+
+
+def _is_local_splitter(part: dict[str, Any]) -> bool:
+    if part["type"] == "Metaspace":
+        return part.get("replacement") == _SPACE
+    if part["type"] == "Split":
+        pattern = part.get("pattern") or {}
+        return pattern.get("Regex") in _PATTERNS and not part.get("invert")
+    return part["type"] in _SPLITTERS
+
+
+def _parts(part: Any, name: str) -> Iterator[dict[str, Any]]:
+    """What a sequence of rules is made of, or the rule itself."""
+    if isinstance(part, dict) and part.get("type") == "Sequence":
+        for inner in part[name]:
+            yield from _parts(inner, name)
+    elif part is not None:
+        yield part

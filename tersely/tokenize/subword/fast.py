@@ -52,7 +52,8 @@ class FastEncoder:
     def __init__(self, model: SubwordModel, threads: int) -> None:
         self._fast: Any = _gigatoken(model)
         self._model, self._threads, self._unchecked = model, threads, CHECKED_CHARACTERS
-        if not model.encode(PROBES).equals(self._encode(PROBES)):
+        probes = [*PROBES, *_around(model.added if isinstance(model, HuggingFaceModel) else [])]
+        if not model.encode(probes).equals(self._encode(probes)):
             raise TokenizeError("gigatoken gives other ids for this vocabulary than its own library")
 
     @property
@@ -100,7 +101,7 @@ class FastEncoder:
 
 def fast_encoder(model: SubwordModel, threads: int) -> FastEncoder | None:
     """Gigatoken for this model, if it is installed and right; a warning says so where it should be and is not."""
-    known = isinstance(model, TiktokenModel) and model.name in _PATTERNS
+    known = isinstance(model, TiktokenModel) and model.name in _PATTERNS and not model.allowed
     if not known and not (isinstance(model, HuggingFaceModel) and model.kind == "BPE"):
         return None  # kinds that it does not know
     try:
@@ -115,9 +116,20 @@ def fast_encoder(model: SubwordModel, threads: int) -> FastEncoder | None:
         return None
 
 
+def _around(added: list[dict[str, Any]]) -> list[str]:
+    """Texts that spell the added tokens, beside letters, spaces and each other."""
+    tokens = [token["content"] for token in added]
+    around = [f"a{token}b {token} 1{token}{token}\n{token}  {token}\u00e9" for token in tokens]
+    return [*around, "".join(tokens), " ".join(tokens)] if tokens else []
+
+
 def _gigatoken(model: SubwordModel) -> Any:
     import gigatoken
 
+    if isinstance(model, HuggingFaceModel) and any(
+        token.get(flag) for token in model.added for flag in ("single_word", "lstrip", "rstrip")
+    ):
+        raise TokenizeError("it has added tokens with conditions on their neighbours")
     make: Callable[[], Any]
     if isinstance(model, HuggingFaceModel):
         content = json.dumps(model.plain_content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from tersely.tokenize.subword.model import SubwordModel
 from tersely.tokenize.subword.sentencepiece_model import SentencePieceModel
 from tersely.tokenize.subword.tiktoken_ranks import Encoding, TiktokenModel
 
+PATTERNS = ("tokenizer.json", "*.tiktoken", "*.model", "*.model.v*")
+"""How the files are called, for folders that hold one."""
 
-def read_model(file: Path, stored: dict[str, Any], threads: int) -> SubwordModel:
+
+def read_model(file: Path, stored: dict[str, Any], threads: int, allowed: Collection[str]) -> SubwordModel:
     """The vocabulary in ``file``, told by its ending; ``stored`` is the configuration that ``save`` wrote beside it.
 
     Raises:
@@ -30,19 +34,26 @@ def read_model(file: Path, stored: dict[str, Any], threads: int) -> SubwordModel
             if "pattern" in stored
             else None
         )
-        return TiktokenModel(content, stored.get("name", file.stem), threads, known)
+        return TiktokenModel(content, stored.get("name", file.stem), threads, known, allowed)
     if ".model" in file.suffixes:  # also tokenizer.model.v3
+        if allowed:
+            raise TokenizeError(
+                "sentencepiece finds control pieces in no text: leave the allowed specials out"
+            )
         return SentencePieceModel(content, threads)
     try:
-        return HuggingFaceModel(content.decode(), threads)
+        return HuggingFaceModel(content.decode("utf-8-sig"), threads, allowed)
     except UnicodeDecodeError as error:
         raise TokenizeError(f"not a tokenizer.json ({error})") from error
 
 
 def file_in(folder: Path, stored: dict[str, Any]) -> Path:
-    """The vocabulary's file in a folder."""
+    """The vocabulary's file in a folder: the one that ``stored`` speaks of, else the one there is."""
     names = {"tiktoken": f"{stored.get('name')}.tiktoken", "sentencepiece": "sentencepiece.model"}
-    return folder / names.get(stored.get("format", ""), "tokenizer.json")
+    if stored.get("format") in names:
+        return folder / names[stored["format"]]
+    found = [file for pattern in PATTERNS for file in sorted(folder.glob(pattern))]
+    return found[0] if found else folder / PATTERNS[0]
 
 
 def stored_specials(folder: Path) -> dict[str, str] | None:

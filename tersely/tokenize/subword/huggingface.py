@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
@@ -30,6 +32,9 @@ USUAL_NAMES = {
     "pad_token": ("<pad>", "[PAD]", "<|pad|>", "<|padding|>"),
 }
 _SPACE = "\u2581"  # what stands for a space in vocabularies of SentencePiece's kind
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
+_HIDDEN = "\uffff"  # no character, so no text has it
+_MARKS = 8  # so many marks at most may have been composed with a letter
 _AT_A_TIME = 1 << 20  # characters in one call of the library
 _NOT_IDS = {"truncation", "padding", "post_processor"}  # of the file's parts, those that are never used here
 
@@ -40,12 +45,13 @@ class HuggingFaceModel:
     Args:
         model: the file's content.
         threads: how many encode at a time.
+        allowed: special tokens that text may spell; they are found as the library finds them.
 
     Raises:
-        TokenizeError: ``tokenizers`` cannot load it, or its vocabulary is empty.
+        TokenizeError: ``tokenizers`` cannot load it, its vocabulary is empty, or an allowed token is not special.
     """
 
-    def __init__(self, model: str | bytes, threads: int) -> None:
+    def __init__(self, model: str | bytes, threads: int, allowed: Collection[str] = ()) -> None:
         # Its own threads would make the library warn, or a program stand still, after a fork: ours do neither.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         self._content = {key: part for key, part in _parsed(model).items() if key not in _NOT_IDS}
@@ -55,9 +61,14 @@ class HuggingFaceModel:
             raise TokenizeError("the tokenizer.json has an empty vocabulary")
         self._vocab_size = max(self._vocabulary.values()) + 1
         self._threads = threads
-        self.plain_content = _without_specials(self._content)
+        self._allowed = {token: self._vocabulary.get(token, -1) for token in allowed}
+        for token in self._allowed:
+            if token not in {added["content"] for added in _added(self._content)}:
+                raise TokenizeError(f"the allowed special {token!r} is no added token of the vocabulary")
+        self.plain_content = _without_specials(self._content, set(self._allowed))
         self._engine = _engine(self.plain_content)
-        self._cutter = find_cutter(self._vocabulary, self._encode)
+        self._check_ids()
+        self._cutter = find_cutter(self.plain_content, self._vocabulary, self._encode)
 
     @property
     def vocab_size(self) -> int:
@@ -79,6 +90,23 @@ class HuggingFaceModel:
         return {role: token for role, token in found.items() if token}
 
     @property
+    def allowed(self) -> Mapping[str, int]:
+        """The special tokens that text may spell."""
+        return self._allowed
+
+    @property
+    def added(self) -> list[dict[str, Any]]:
+        """The added tokens that text may spell, with their flags."""
+        return [token for token in _added(self.plain_content) if not token["content"].startswith(_HIDDEN)]
+
+    def _check_ids(self) -> None:
+        """Hiding the specials must not have moved another token."""
+        found = self._engine.get_vocab(with_added_tokens=True)
+        moved = [token for token, number in found.items() if self._vocabulary.get(token, number) != number]
+        if moved:
+            raise TokenizeError(f"the ids of added tokens are not those that the file says ({moved[0]!r})")
+
+    @property
     def identity(self) -> bytes:
         """The file without the parts that decide no ids, in one spelling."""
         return json.dumps(self._content, sort_keys=True).encode()
@@ -94,10 +122,9 @@ class HuggingFaceModel:
         model = self._content.get("model") or {}
         unknown = {model.get("unk_token"), "<unk>", "[UNK]", "<|unk|>"}
         added = {token["content"] for token in _added(self._content)}
-        bounds = {token for role, token in specials.items() if role in ("bos_token", "eos_token")}
-        spellings = _reserved_spellings(self._content) | (bounds & added)
+        spellings = _reserved_spellings(self._content) | (set(specials.values()) & added)
         ids = {self._vocabulary[token] for token in spellings - unknown if token in self._vocabulary}
-        return ids - {model.get("unk_id")}
+        return ids - {model.get("unk_id")} - set(self._allowed.values())
 
     def encode(self, texts: list[str]) -> Ragged:
         """The ids of each text, uint32."""
@@ -127,29 +154,37 @@ class HuggingFaceModel:
         """The library's alignment, every range of which is checked by normalising it again.
 
         Marks that a normaliser composed with the letter before are counted to its token; tokens of one character share
-        its range.
+        its range; a space that was put before the text has an empty one.
         """
         encoding = guarded(
             lambda: self._engine.encode(text, add_special_tokens=False), "the tokenizers library failed"
         )
-        spans: list[Span] = encoding.offsets
-        normaliser = self._engine.normalizer
-        if normaliser is None:
-            return spans
+        if self._engine.normalizer is None:
+            return list(encoding.offsets)
         unknown = self._unknown_ids
-        for place, (token, (start, stop)) in enumerate(zip(encoding.tokens, spans, strict=True)):
-            while stop < len(text) and start < stop and _is_mark(text[stop]):
-                stop += 1
-            spans[place] = (start, stop)
-            said, source = token.replace(_SPACE, " ").strip(), text[start:stop]
-            if said in source or start == stop or encoding.ids[place] in unknown or _is_byte(token):
-                continue
-            if said not in normaliser.normalize_str(source).replace(_SPACE, " "):
-                raise TokenizeError(
-                    f"the token {token!r} cannot be traced to its source through the normaliser "
-                    f"{self._content['normalizer']['type']}: characters {start} to {stop} are {source!r}"
-                )
-        return spans
+        return [
+            span if number in unknown or _is_byte(token) else self._checked(text, token, span)
+            for number, token, span in zip(encoding.ids, encoding.tokens, encoding.offsets, strict=True)
+        ]
+
+    def _checked(self, text: str, token: str, span: Span) -> Span:
+        """The range, wide enough to hold what the token was made of; raises TokenizeError if none around it is."""
+        start, stop = span
+        said = (_bytes_of(token) if self._byte_level else token.replace(_SPACE, " ").encode()).strip()
+        if not said:
+            return (start, start) if text[start:stop].strip() else span
+        if start == stop or said in text[start:stop].encode():
+            return span
+        for wider in range(stop, min(stop + _MARKS, len(text)) + 1):
+            if wider > stop and not _is_mark(text[wider - 1]):
+                break
+            source = self._engine.normalizer.normalize_str(text[start:wider])
+            if said in source.replace(_SPACE, " ").encode():
+                return start, wider
+        raise TokenizeError(
+            f"the token {token!r} cannot be traced to its source through the normaliser "
+            f"{self._content['normalizer']['type']}: characters {start} to {stop} are {text[start:stop]!r}"
+        )
 
     def decode(self, rows: list[list[int]]) -> list[str]:
         """The text of each row as the library's decoder gives it, specials left out."""
@@ -169,26 +204,36 @@ class HuggingFaceModel:
         return {self._vocabulary.get(model.get("unk_token") or ""), model.get("unk_id")}
 
     def pieces(self) -> TokenBytes | None:
-        """The bytes of each id, for decoders of the byte-level and the SentencePiece kind."""
+        """The bytes of each id, for decoders that look at no neighbours."""
         kind = _decoder_kind(self._content.get("decoder"))
         if kind is None:
             return None
-        byte_level, space_before = kind
         left_out = {token["content"] for token in _added(self._content) if token.get("special")}
+        left_out -= set(self._allowed)
         added = {token["content"] for token in _added(self._content)}
-        rows = [b""] * self._vocab_size
+        rows, firsts = [b""] * self._vocab_size, [b""] * self._vocab_size
         exact, single = np.zeros(self._vocab_size, np.bool_), np.zeros(self._vocab_size, np.bool_)
         for token, number in self._vocabulary.items():
             exact[number] = number not in self._unknown_ids and token not in left_out
             if token in left_out:
                 continue
-            if byte_level:
+            if kind is _Decoder.BYTE_LEVEL:
                 rows[number] = token.encode() if token in added else _bytes_of(token)
-            elif _is_byte(token):
+            elif kind is not _Decoder.METASPACE and _is_byte(token):
                 rows[number], single[number] = bytes([int(token[3:5], 16)]), True
             else:
                 rows[number] = token.replace(_SPACE, " ").encode()
-        return TokenBytes(Ragged.from_rows(rows), exact, single, space_before)
+                firsts[number] = token.replace(_SPACE, "").encode()
+        at_start = Ragged.from_rows(firsts) if kind is _Decoder.METASPACE and self._drops_first else None
+        return TokenBytes(Ragged.from_rows(rows), exact, single, at_start, kind is _Decoder.LLAMA)
+
+    @property
+    def _drops_first(self) -> bool:
+        return self._content["decoder"].get("prepend_scheme", "always") != "never"
+
+    @cached_property
+    def _byte_level(self) -> bool:
+        return _decoder_kind(self._content.get("decoder")) is _Decoder.BYTE_LEVEL
 
 
 def _engine(content: dict[str, Any]) -> tokenizers.Tokenizer:
@@ -237,41 +282,59 @@ def _reserved_spellings(content: dict[str, Any]) -> set[str]:
     }
 
 
-def _without_specials(content: dict[str, Any]) -> dict[str, Any]:
-    """The same rules, with no special token to find: none is added, and Unigram pieces spelled like one get a spelling
-    that is not text (U+FFFF is no character).
+def _without_specials(content: dict[str, Any], allowed: set[str]) -> dict[str, Any]:
+    """The same rules, with no special token to find but those allowed.
+
+    Specials, and Unigram pieces spelled like one, get a spelling that no text has (U+FFFF is no character). They stay in
+    place, since the library numbers added tokens by their order; those that are in the model's vocabulary have their id
+    from there, and are left out.
     """
-    reserved = _reserved_spellings(content)
+    reserved = _reserved_spellings(content) - allowed
     model = dict(content.get("model") or {})
+    pieces = model.get("vocab") or {}
     if _kind(content) == "Unigram":
         model["vocab"] = [
-            [f"\uffff{piece}\uffff" if piece in reserved else piece, score] for piece, score in model["vocab"]
+            [f"{_HIDDEN}{piece}" if piece in reserved else piece, score] for piece, score in pieces
         ]
-    added = [token for token in _added(content) if token["content"] not in reserved]
+        pieces = {piece for piece, _ in pieces}
+    added: list[dict[str, Any]] = []
+    for token in _added(content):
+        if token["content"] not in reserved:
+            added.append(token | {"special": False})
+        elif token["content"] not in pieces:
+            hidden = dict.fromkeys(("special", "lstrip", "rstrip", "single_word", "normalized"), False)
+            added.append(token | hidden | {"content": _HIDDEN + token["content"]})
     return content | {"added_tokens": added, "model": model}
 
 
-def _decoder_kind(decoder: Any) -> tuple[bool, bool] | None:
-    """Whether a decoder is byte-level, and whether it drops a leading space; None for one that looks at neighbours."""
+class _Decoder(StrEnum):
+    """The decoders that need to know no neighbours."""
+
+    BYTE_LEVEL = "byte-level"
+    LLAMA = "one space dropped"
+    GEMMA = "no space dropped"
+    METASPACE = "spaces of the first token dropped"
+
+
+_REPLACE = {"type": "Replace", "pattern": {"String": _SPACE}, "content": " "}
+_LLAMA = [
+    _REPLACE,
+    {"type": "ByteFallback"},
+    {"type": "Fuse"},
+    {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+]
+
+
+def _decoder_kind(decoder: Any) -> _Decoder | None:
     parts = decoder.get("decoders", [decoder]) if isinstance(decoder, dict) else []
+    if parts == _LLAMA:
+        return _Decoder.LLAMA
+    if parts == _LLAMA[:3]:
+        return _Decoder.GEMMA
     kinds = [part["type"] for part in parts]
-    if kinds == ["ByteLevel"]:
-        return True, False
-    if not kinds or not set(kinds) <= {"Replace", "ByteFallback", "Fuse", "Strip", "Metaspace"}:
-        return None
-    drops = False
-    for part in parts:
-        if part["type"] == "Replace" and (part["pattern"], part["content"]) != ({"String": _SPACE}, " "):
-            return None
-        if part["type"] == "Strip":
-            if part["content"] != " " or part["start"] > 1 or part["stop"]:
-                return None
-            drops = drops or part["start"] == 1
-        if part["type"] == "Metaspace":
-            if part.get("replacement", _SPACE) != _SPACE:
-                return None
-            drops = drops or part.get("prepend_scheme", "always") != "never"
-    return False, drops
+    if kinds == ["Metaspace"] and decoder.get("replacement") == _SPACE:
+        return _Decoder.METASPACE
+    return _Decoder.BYTE_LEVEL if kinds == ["ByteLevel"] else None
 
 
 def _alphabet() -> dict[str, int]:
@@ -294,7 +357,7 @@ def _bytes_of(token: str) -> bytes:
 
 
 def _is_byte(token: str) -> bool:
-    return len(token) == 6 and token.startswith("<0x") and token.endswith(">")
+    return _BYTE.fullmatch(token) is not None
 
 
 def _is_mark(character: str) -> bool:

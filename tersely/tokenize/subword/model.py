@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -26,24 +27,38 @@ class TokenBytes:
         exact: bool, ``(vocab_size,)``: whether an id in a text stands for just these bytes of it (the unknown id, say,
             does not).
         single_bytes: bool, ``(vocab_size,)``: the ids of byte fallback.
-        space_before: whether decoding takes one space from the front of a document, that encoding put there.
+        at_start: the bytes of each id where it is the first of a document, if the space that encoding put there is
+            taken away token by token.
+        drops_space: whether instead one space is taken from the front of a decoded document.
     """
 
     values: Ragged
     exact: np.ndarray[Any, Any]
     single_bytes: np.ndarray[Any, Any]
-    space_before: bool
+    at_start: Ragged | None = None
+    drops_space: bool = False
 
     def decode(self, ids: Ragged) -> list[bytes]:
         """The bytes of each row of ids."""
         taken = self.values.take(ids.values)
-        flat, ends = taken.values.tobytes(), taken.offsets[ids.offsets].tolist()
-        rows = [flat[start:stop] for start, stop in zip(ends[:-1], ends[1:], strict=True)]
-        return [row.removeprefix(b" ") for row in rows] if self.space_before else rows
+        flat, ends = taken.values.tobytes(), taken.offsets
+        bounds = ends[ids.offsets].tolist()
+        rows = [flat[start:stop] for start, stop in pairwise(bounds)]
+        if self.drops_space:
+            return [row.removeprefix(b" ") for row in rows]
+        if self.at_start is None or not len(rows):
+            return rows
+        # The first id of each row that stands for anything: where more bytes than before the row have been given.
+        first = np.searchsorted(ends, ends[ids.offsets[:-1]], "right") - 1
+        for row, place in enumerate(first.tolist()):
+            if rows[row]:
+                size = int(ends[place + 1] - ends[place])
+                rows[row] = self.at_start[int(ids.values[place])].tobytes() + rows[row][size:]
+        return rows
 
 
 class SubwordModel(Protocol):
-    """A vocabulary with the rules that split text into it. Text never becomes a special id here."""
+    """A vocabulary with the rules that split text into it. Text becomes no special id but those ``allowed``."""
 
     @property
     def vocab_size(self) -> int:
@@ -62,6 +77,11 @@ class SubwordModel(Protocol):
     @property
     def identity(self) -> bytes:
         """All that decides ids, as bytes."""
+        ...
+
+    @property
+    def allowed(self) -> Mapping[str, int]:
+        """The special tokens that text may spell."""
         ...
 
     def token_id(self, token: str) -> int | None:

@@ -11,7 +11,6 @@ from tersely.tokenize.batch import encode_in_threads
 from tersely.tokenize.subword.model import Span, TokenBytes, guarded, ragged_ids
 
 _SPACE = "\u2581"
-_UNKNOWN = " \u2047 "  # what the library prints for the unknown id
 
 
 class SentencePieceModel:
@@ -49,6 +48,11 @@ class SentencePieceModel:
         return {role: self._engine.id_to_piece(number) for role, number in ids.items() if number >= 0}
 
     @property
+    def allowed(self) -> Mapping[str, int]:
+        """None: the library finds control pieces in no text."""
+        return {}
+
+    @property
     def identity(self) -> bytes:
         """The model file."""
         return self._model
@@ -59,8 +63,10 @@ class SentencePieceModel:
         return number if self._engine.id_to_piece(number) == token else None
 
     def reserved(self, specials: Mapping[str, str]) -> set[int]:
-        """The control pieces, which the library finds in no text."""
-        return {number for number in range(self.vocab_size) if self._engine.is_control(number)}
+        """The control pieces, which the library finds in no text, and what the caller names as specials."""
+        named = {self.token_id(token) for token in specials.values()}
+        control = {number for number in range(self.vocab_size) if self._engine.is_control(number)}
+        return control | {number for number in named if number is not None}
 
     def encode(self, texts: list[str]) -> Ragged:
         """The ids of each text, uint32."""
@@ -95,17 +101,30 @@ class SentencePieceModel:
     def pieces(self) -> TokenBytes:
         """The bytes of each piece; control pieces have none."""
         engine, size = self._engine, self.vocab_size
-        rows: list[bytes] = []
+        rows, firsts = [b""] * size, [b""] * size
         exact, single = np.ones(size, np.bool_), np.zeros(size, np.bool_)
+        drops = self._drops_first_space()
         for number in range(size):
             piece = engine.id_to_piece(number)
             if engine.is_byte(number):
                 single[number] = True
-                rows.append(bytes([int(piece[3:5], 16)]))
-            elif engine.is_control(number) or engine.is_unknown(number):
+                rows[number] = firsts[number] = bytes([int(piece[3:5], 16)])
+            elif engine.is_unknown(number):
                 exact[number] = False
-                rows.append(_UNKNOWN.encode() if engine.is_unknown(number) else b"")
+                rows[number] = firsts[number] = engine.decode([number]).encode()
+            elif engine.is_control(number):
+                exact[number] = False
             else:
-                rows.append(piece.replace(_SPACE, " ").encode())
-        adds_space = engine.normalize("a").startswith(_SPACE)
-        return TokenBytes(Ragged.from_rows(rows), exact, single, adds_space)
+                rows[number] = piece.replace(_SPACE, " ").encode()
+                firsts[number] = rows[number].removeprefix(b" ") if piece.startswith(_SPACE) else rows[number]
+        at_start = Ragged.from_rows(firsts) if drops else None
+        return TokenBytes(Ragged.from_rows(rows), exact, single, at_start)
+
+    def _drops_first_space(self) -> bool:
+        """Whether the library takes the space of a first piece away, found by asking it."""
+        engine = self._engine
+        for number in range(self.vocab_size):
+            piece = engine.id_to_piece(number)
+            if len(piece) > 1 and piece.startswith(_SPACE) and piece.count(_SPACE) == 1:
+                return not engine.decode([number]).startswith(" ")
+        return engine.normalize("a").startswith(_SPACE)

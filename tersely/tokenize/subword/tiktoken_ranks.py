@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,12 +58,20 @@ class TiktokenModel:
         name: one of ``ENCODINGS``, or any name if ``encoding`` is given.
         threads: how many encode at a time.
         encoding: the pattern and the specials of a vocabulary that is not among the known.
+        allowed: special tokens that text may spell.
 
     Raises:
-        TokenizeError: a line is no rank, or nothing is known under that name.
+        TokenizeError: a line is no rank, nothing is known under that name, or an allowed token is not special.
     """
 
-    def __init__(self, ranks: bytes, name: str, threads: int, encoding: Encoding | None = None) -> None:
+    def __init__(
+        self,
+        ranks: bytes,
+        name: str,
+        threads: int,
+        encoding: Encoding | None = None,
+        allowed: Collection[str] = (),
+    ) -> None:
         import tiktoken
 
         encoding = encoding or ENCODINGS.get(name)
@@ -73,6 +81,10 @@ class TiktokenModel:
                 f"{', '.join(ENCODINGS)}: name the file so, or pass encoding="
             )
         self.ranks, self.name, self.encoding, self._threads = ranks, name, encoding, threads
+        for token in allowed:
+            if token not in encoding.specials:
+                raise TokenizeError(f"the allowed special {token!r} is not among those of {name}")
+        self._allowed = {token: encoding.specials[token] for token in allowed}
         self._tokens = _parsed(ranks)
         self._engine = guarded(
             lambda: tiktoken.Encoding(
@@ -96,6 +108,11 @@ class TiktokenModel:
         return {"eos_token": "<|endoftext|>"} if "<|endoftext|>" in self.encoding.specials else {}
 
     @property
+    def allowed(self) -> Mapping[str, int]:
+        """The special tokens that text may spell."""
+        return self._allowed
+
+    @property
     def identity(self) -> bytes:
         """The ranks, the pattern and the specials."""
         return b"\0".join([self.ranks, self.encoding.pattern.encode(), repr(self._special_items()).encode()])
@@ -109,15 +126,19 @@ class TiktokenModel:
 
     def reserved(self, specials: Mapping[str, str]) -> set[int]:
         """The ids of the special tokens."""
-        return set(self.encoding.specials.values())
+        return set(self.encoding.specials.values()) - set(self._allowed.values())
 
     def encode(self, texts: list[str]) -> Ragged:
         """The ids of each text, uint32."""
         return encode_in_threads(self._encode, texts, self._threads)
 
     def _encode(self, texts: list[str]) -> Ragged:
+        allowed = set(self._allowed)
         rows = guarded(
-            lambda: [self._engine.encode_to_numpy(text, disallowed_special=()) for text in texts],
+            lambda: [
+                self._engine.encode_to_numpy(text, allowed_special=allowed, disallowed_special=())
+                for text in texts
+            ],
             "the tiktoken library failed",
         )
         return ragged_ids(rows)
@@ -149,20 +170,31 @@ class TiktokenModel:
         exact = np.zeros(self._vocab_size, np.bool_)
         for token, rank in self._tokens.items():
             rows[rank], exact[rank] = token, True
-        return TokenBytes(Ragged.from_rows(rows), exact, np.zeros(self._vocab_size, np.bool_), False)
+        for name, number in self._allowed.items():
+            rows[number], exact[number] = name.encode(), True
+        return TokenBytes(Ragged.from_rows(rows), exact, np.zeros(self._vocab_size, np.bool_))
 
 
 def _parsed(ranks: bytes) -> dict[bytes, int]:
     tokens: dict[bytes, int] = {}
     for number, line in enumerate(ranks.splitlines(), 1):
+        if not line.strip():
+            continue
         try:
-            token, rank = line.split()
-            tokens[base64.b64decode(token, validate=True)] = int(rank)
+            spelled, rank = line.split()
+            token = base64.b64decode(spelled, validate=True)
+            twice = token in tokens
+            tokens[token] = int(rank)
         except (ValueError, binascii.Error):
-            if line.strip():
-                raise TokenizeError(
-                    f"line {number} of the rank file is not 'base64 rank': {line[:40]!r}"
-                ) from None
-    if len(set(tokens.values())) != len(tokens) or not tokens:
-        raise TokenizeError("the rank file is empty, or gives a rank twice")
+            raise TokenizeError(
+                f"line {number} of the rank file is not 'base64 rank': {line[:40]!r}"
+            ) from None
+        if twice:
+            raise TokenizeError(f"line {number} of the rank file gives the token {token!r} twice")
+    if len(set(tokens.values())) != len(tokens):
+        raise TokenizeError("the rank file gives a rank twice")
+    if not all(bytes([byte]) in tokens for byte in range(256)):
+        raise TokenizeError(
+            "the rank file lacks a token for some of the 256 bytes: text could not be encoded"
+        )
     return tokens

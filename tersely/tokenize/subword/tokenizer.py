@@ -8,15 +8,15 @@ library's alignment is taken if it can be checked, and refused if it cannot.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import numpy as np
 
-from tersely.errors import TokenizeError
+from tersely.errors import TokenizeError, UsageError
 from tersely.ragged import Ragged
 from tersely.tokenize.batch import thread_count
 from tersely.tokenize.protocol import CONFIG_NAME, Texts, as_bytes, check_unit, config_fingerprint, id_dtype
@@ -39,7 +39,8 @@ class SubwordTokenizer:
         model: the vocabulary; or the content of a ``tokenizer.json``.
         specials: the spelling of ``bos_token``, ``eos_token`` and ``pad_token``, each of which may be missing; by
             default none.
-        allowed_specials: special tokens that text may spell; all others stay text.
+        allowed_specials: special tokens of a ``tokenizer.json`` that text may spell; all others stay text. (A ``model``
+            knows its own.)
         threads: how many threads encode (the ids do not depend on it); by default one for each processor.
         fast: whether gigatoken may be the engine, if it is installed.
 
@@ -56,16 +57,19 @@ class SubwordTokenizer:
         threads: int | None = None,
         fast: bool = True,
     ) -> None:
+        if isinstance(allowed_specials, str):
+            raise UsageError(f"allowed_specials is a list of tokens: give [{allowed_specials!r}]")
         self._threads = thread_count(threads)
-        self._model = HuggingFaceModel(model, self._threads) if isinstance(model, str | bytes) else model
-        self._dtype = id_dtype(self._model.vocab_size)
+        if isinstance(model, str | bytes):
+            model = HuggingFaceModel(model, self._threads, allowed_specials)
+        self._model = model
+        self._dtype = id_dtype(model.vocab_size)
         self._specials = dict(specials or {})
         self._special_ids = {role: self._id(token, role) for role, token in self._specials.items()}
-        self._allowed = {token: self._id(token, "allowed special") for token in allowed_specials}
-        self._reserved = np.zeros(self._model.vocab_size, np.bool_)
-        self._reserved[list(self._model.reserved(self._specials))] = True
-        self._fast = fast_encoder(self._model, self._threads) if fast else None
-        self._pieces = _with_text(self._model.pieces(), self._allowed)
+        self._reserved = np.zeros(model.vocab_size, np.bool_)
+        self._reserved[list(model.reserved(self._specials))] = True
+        self._fast = fast_encoder(model, self._threads) if fast else None
+        self._pieces = _without(model.pieces(), self._reserved)
 
     def _id(self, token: str, role: str) -> int:
         number = self._model.token_id(token)
@@ -95,16 +99,13 @@ class SubwordTokenizer:
         file = file_in(path, stored) if path.is_dir() else path
         count = thread_count(threads)
         try:
-            model = read_model(file, stored, count)
-            specials = stored_specials(file.parent)
             allowed = stored.get("allowed_specials", []) if allowed_specials is None else allowed_specials
-            return cls(
-                model,
-                dict(model.specials) if specials is None else specials,
-                allowed_specials=allowed,
-                threads=count,
-                fast=fast,
-            )
+            if isinstance(allowed, str):
+                raise UsageError(f"allowed_specials is a list of tokens: give [{allowed!r}]")
+            model = read_model(file, stored, count, allowed)
+            specials = stored_specials(file.parent)
+            specials = dict(model.specials) if specials is None else specials
+            return cls(model, specials, threads=count, fast=fast)
         except TokenizeError as error:
             raise TokenizeError(f"{file}: {error}") from error
 
@@ -195,14 +196,17 @@ class SubwordTokenizer:
         the library's decoder as UTF-8.
         """
         rows = ids.to_numpy()
-        if len(rows.values) and int(rows.values.max()) >= self.vocab_size:
-            raise TokenizeError(f"id {int(rows.values.max())} is outside the {self.vocab_size} ids")
-        if self._allowed and (bos or eos):
+        lowest, highest = (int(f(initial=0)) for f in (rows.values.min, rows.values.max))
+        if lowest < 0 or highest >= self.vocab_size:
+            raise TokenizeError(
+                f"ids from {lowest} to {highest} are outside the {self.vocab_size} ids of the vocabulary"
+            )
+        if bos or eos:
             rows = _without_ends(rows, self.bos_id if bos else None, self.eos_id if eos else None)
         if self._pieces is not None:
             return self._pieces.decode(rows)
-        texts = self._model.decode(rows.to_list())
-        return [text.encode() for text in texts]
+        kept = [[number for number in row if not self._reserved[number]] for row in rows.to_list()]
+        return [text.encode() for text in self._model.decode(kept)]
 
     def save(self, folder: str | Path) -> None:
         """Writes the vocabulary's file and the specials into ``folder``, which is made if need be."""
@@ -219,7 +223,7 @@ class SubwordTokenizer:
             self._fast.new_job()
 
     def _config(self) -> dict[str, Any]:
-        allowed = {"allowed_specials": sorted(self._allowed)} if self._allowed else {}
+        allowed = {"allowed_specials": sorted(self._model.allowed)} if self._model.allowed else {}
         return {"type": "subword", **self._model.config(), **self._specials, **allowed}
 
     def _asked(self, bos: bool, eos: bool) -> tuple[list[int], list[int]]:
@@ -233,13 +237,8 @@ class SubwordTokenizer:
 
     def _bare(self, documents: list[str]) -> Ragged:
         """The ids of documents without what opens and closes them, checked for specials that nobody allowed."""
-        if not self._allowed:
-            rows = self._encode(documents)
-        else:
-            rows = self._encode_parts(documents)
+        rows = self._encode(documents)
         spelled = self._reserved[rows.values]
-        for number in self._allowed.values():
-            spelled &= rows.values != number
         if spelled.any():
             place = int(spelled.argmax())
             document = int(np.searchsorted(rows.offsets, place, "right")) - 1
@@ -253,32 +252,20 @@ class SubwordTokenizer:
         except TokenizeError:
             for index, text in enumerate(documents):  # the library does not say which one: find it
                 try:
+                    text.encode()
                     self._model.encode([text])
+                except UnicodeEncodeError as error:
+                    raise TokenizeError(
+                        f"document {index} has a lone surrogate at character {error.start}: replace it, or leave the "
+                        "document out",
+                        index,
+                    ) from None
                 except TokenizeError as error:
                     raise TokenizeError(
                         f"document {index} of {len(text)} characters: {error}; leave it out or clean it",
                         index,
                     ) from error
             raise
-
-    def _encode_parts(self, documents: list[str]) -> Ragged:
-        """Ids of the texts between allowed specials, with the ids of those between them."""
-        longest_first = sorted(self._allowed, key=len, reverse=True)
-        cut = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
-        parts = [cut.split(document) for document in documents]  # text, special, text, ..., text
-        texts = [part for document in parts for part in document[::2]]
-        found = [self._allowed[part] for document in parts for part in document[1::2]]
-        rows = Ragged.concat(
-            [self._encode(texts), Ragged(np.array(found, np.uint32), np.arange(len(found) + 1))]
-        )
-        counts = np.array([len(document) for document in parts], np.int64)
-        bounds = np.concatenate([[0], np.cumsum(counts)])
-        is_text = (np.arange(bounds[-1]) - np.repeat(bounds[:-1], counts)) % 2 == 0
-        order = np.empty(bounds[-1], np.int64)
-        order[is_text] = np.arange(len(texts))
-        order[~is_text] = len(texts) + np.arange(len(found))
-        taken = rows.take(order)
-        return Ragged(taken.values, taken.offsets[bounds])
 
     def _closed(self, rows: Ragged, lead: list[int], trail: list[int]) -> tuple[Ragged, np.ndarray[Any, Any]]:
         """The rows with what opens and closes them, and which of the values are neither."""
@@ -301,11 +288,6 @@ class SubwordTokenizer:
 
     def _spans_of_library(self, document: int, text: str, ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Byte ranges from the library's character ranges."""
-        if self._allowed:
-            raise TokenizeError(
-                f"document {document} has no exact offsets: its text is normalised and has allowed specials",
-                document,
-            )
         try:
             found: list[Span] = self._model.spans(text)
         except TokenizeError as error:
@@ -334,15 +316,22 @@ def _as_text(texts: Texts) -> list[str]:
     return documents
 
 
-def _with_text(pieces: TokenBytes | None, allowed: dict[str, int]) -> TokenBytes | None:
-    """The same, with the spellings of allowed specials as their bytes."""
-    if pieces is None or not allowed:
-        return pieces
-    rows = [row.tobytes() for row in pieces.values]
-    exact = pieces.exact.copy()
-    for token, number in allowed.items():
-        rows[number], exact[number] = token.encode(), True
-    return TokenBytes(Ragged.from_rows(rows), exact, pieces.single_bytes, pieces.space_before)
+def _without(pieces: TokenBytes | None, left_out: np.ndarray[Any, Any]) -> TokenBytes | None:
+    """The same, with no bytes for the ids that no text becomes."""
+    if pieces is None:
+        return None
+
+    def kept(rows: Ragged) -> Ragged:
+        return Ragged.from_rows(
+            [b"" if out else row.tobytes() for row, out in zip(rows, left_out, strict=True)]
+        )
+
+    return replace(
+        pieces,
+        values=kept(pieces.values),
+        exact=pieces.exact & ~left_out,
+        at_start=None if pieces.at_start is None else kept(pieces.at_start),
+    )
 
 
 def _without_ends(rows: Ragged, bos: int | None, eos: int | None) -> Ragged:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from tersely.errors import TokenizeError
+from tersely.errors import TokenizeError, UsageError
 from tersely.tokenize.train.bpe import byte_characters, merges_in
 from tersely.tokenize.train.count import Price, WordCounts
 
@@ -38,7 +38,8 @@ def train_unigram(
         specials: get the last ids.
 
     Raises:
-        UsageError: the vocabulary has no room for 256 bytes and the special tokens.
+        UsageError: the vocabulary has no room for 256 bytes and the special tokens, or one of these is spelled like a
+            learned token.
         TokenizeError: sentencepiece fails.
     """
     room = merges_in(vocab_size, specials)
@@ -46,6 +47,9 @@ def train_unigram(
     lowest = min((score for _, score in pieces), default=0.0)
     known = {piece for piece, _ in pieces}
     pieces += [(name, lowest - _NEVER_SEEN) for name in sorted(byte_characters()) if name not in known]
+    for name in specials:
+        if name in {piece for piece, _ in pieces}:
+            raise UsageError(f"the special token {name!r} is also a learned token: spell it in another way")
     tokenizer = tokenizers.Tokenizer(models.Unigram(pieces, None, False))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -84,6 +88,8 @@ def _pieces(words: WordCounts, room: int) -> list[tuple[str, float]]:
             minloglevel=2,
         )
     except (RuntimeError, OSError) as error:
+        if "no pieces are loaded" in str(error):
+            return []  # too few words to prune pieces of: the bytes are left
         raise TokenizeError(f"sentencepiece could not train on these words ({error})") from error
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     pieces = [
