@@ -157,7 +157,7 @@ def _refuse_idle_options(kind: str, superwords: bool) -> None:
     context = click.get_current_context()
     for name, kinds in _USED_BY.items():
         given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-        option = "--" + name.replace("_", "-")
+        option = "--lowercase/--cased" if name == "lowercase" else "--" + name.replace("_", "-")
         if given and kind not in kinds:
             raise click.UsageError(f"{option} is for {' and '.join(kinds)}, not for {kind}: leave it out")
         if given and name == "superword_share" and not superwords:
