@@ -13,6 +13,8 @@ from tersely.tokenize.protocol import Tokenizer
 _CONTEXT = 4
 """So many ids before the new ones are decoded again with them, since decoders look at neighbours (a first space, ``##``)."""
 
+_REPLACEMENT = "\ufffd".encode()
+
 
 class StreamDecoder:
     r"""The text of one sequence of ids, given piece by piece.
@@ -33,6 +35,7 @@ class StreamDecoder:
         self._tok = tok
         self._text = codecs.getincrementaldecoder("utf-8")("replace")
         self._before: list[int] = []
+        self._waiting: list[int] = []
 
     def push(self, ids: Any) -> str:
         """The text that the new ids (one, or a sequence, array or tensor of them) complete; often empty, never half a
@@ -41,15 +44,22 @@ class StreamDecoder:
         return "".join(map(self._push_one, np.atleast_1d(np.asarray(ids)).tolist()))
 
     def _push_one(self, number: int) -> str:
-        known, whole = self._decode(self._before), self._decode([*self._before, number])
+        known, whole = self._decode(self._before), self._decode([*self._before, *self._waiting, number])
         if known == whole and not self._decode([number] * 3):
             return ""  # left out by decoding: no context for others
-        self._before = [*self._before, number][-_CONTEXT:]
+        self._waiting.append(number)
+        if whole.endswith(_REPLACEMENT) and len(self._waiting) < _CONTEXT:
+            return ""  # perhaps half a character, of a decoder that gives text and not bytes
+        return self._give(known, whole)
+
+    def _give(self, known: bytes, whole: bytes) -> str:
+        self._before, self._waiting = [*self._before, *self._waiting][-_CONTEXT:], []
         return self._text.decode(whole[_common(known, whole) :])
 
     def finish(self) -> str:
         """What is left at the end: U+FFFD for a character that never became whole. The decoder then starts anew."""
-        rest = self._text.decode(b"", final=True)
+        rest = self._give(self._decode(self._before), self._decode([*self._before, *self._waiting]))
+        rest += self._text.decode(b"", final=True)
         self._text.reset()
         self._before = []
         return rest

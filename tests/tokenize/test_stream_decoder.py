@@ -82,3 +82,18 @@ def test_one_id_of_any_kind_may_be_pushed():
         decoder.push(number) for number in (100, np.int64(101), torch.tensor(102), np.array([103, 104]), [])
     ]
     assert pushed == ["a", "b", "c", "de", ""]
+
+
+def test_half_characters_wait_also_where_the_library_decodes():
+    import tokenizers
+
+    pieces = ["a", *(f"<0x{byte:02X}>" for byte in range(256))]
+    stored = tokenizers.Tokenizer(tokenizers.models.BPE({p: i for i, p in enumerate(pieces)}, []))
+    stored.decoder = tokenizers.decoders.ByteFallback()
+    tok = SubwordTokenizer(stored.to_str(), fast=False)
+    ids = [0, *(1 + byte for byte in "\U0001f600".encode()), 0, 1 + 0xFF, 0, 1 + 0xE4]
+    whole = tok.decode(Ragged(np.array(ids), [0, len(ids)]))[0].decode()
+    assert whole == "a\U0001f600a\ufffda\ufffd"
+    pieces = pieces_of(tok, ids, 1)
+    assert "".join(pieces) == whole
+    assert pieces[1:4] == ["", "", ""]
