@@ -315,6 +315,20 @@ def test_long_documents_in_parts_have_the_ids_of_the_whole(monkeypatch, bpe_json
         assert tok.encode(texts).to_list() == [peer.encode(text).ids for text in texts]
 
 
+def test_long_documents_of_sentencepiece_models_in_parts_have_the_ids_of_the_whole(
+    monkeypatch, tmp_path, spm_model
+):
+    (tmp_path / "m.model").write_bytes(spm_model)
+    monkeypatch.setattr("tersely.tokenize.subword.cuts.PART", 40)
+    tok, peer = (
+        load_tokenizer(tmp_path / "m.model"),
+        sentencepiece.SentencePieceProcessor(model_proto=spm_model),
+    )
+    texts = [" ".join(TEXTS[:60]), "Zab QQ  a b x" * 50, "a" * 300, "x y z \n a b " * 40, ""]
+    assert len(tok._model._cutter.cut(texts[0], 40)) > 20
+    assert tok.encode(texts).to_list() == [peer.encode(text) for text in texts]
+
+
 def changed(content, **parts):
     """A tokenizer.json with some of its parts replaced."""
     return json.dumps(json.loads(content) | parts)

@@ -64,12 +64,28 @@ class Cutter:
         return [*parts, text[start:]]
 
 
-def find_cutter(
+def cutter_of_json(
     content: dict[str, Any], vocabulary: Collection[str], encode: Callable[[list[str]], Ragged]
 ) -> Cutter | None:
     """The cutter that is exact for a ``tokenizer.json`` of this content and vocabulary, or None if none is known to be."""
-    if not (_is_local(content) and _keeps_words_apart(content, vocabulary)):
+    model = content.get("model") or {}
+    if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
         return None
+    apart = bool(model.get("byte_fallback")) or _splits_at_spaces(content)
+    if not (_is_local(content) and _touches_no_added_token(content) and _spans_no_words(vocabulary, apart)):
+        return None
+    return _tried(encode)
+
+
+def cutter_of_pieces(
+    vocabulary: Collection[str], byte_fallback: bool, encode: Callable[[list[str]], Ragged]
+) -> Cutter | None:
+    """The same for a SentencePiece model, whose normalisers are all local."""
+    return _tried(encode) if _spans_no_words(vocabulary, byte_fallback) else None
+
+
+def _tried(encode: Callable[[list[str]], Ragged]) -> Cutter | None:
+    """The cutter that puts the space where this vocabulary needs it."""
     whole = encode([_TRIAL]).values.tolist()
     for cutter in (Cutter(keeps_space=True), Cutter(keeps_space=False)):
         if all(encode(cutter.cut(_TRIAL, size)).values.tolist() == whole for size in (1, 7, 20)):
@@ -89,14 +105,13 @@ def encode_in_parts(texts: list[str], cutter: Cutter | None, encode: Callable[[l
     return Ragged(rows.values, rows.offsets[bounds])
 
 
-def _keeps_words_apart(content: dict[str, Any], vocabulary: Collection[str]) -> bool:
-    """Whether no piece and no added token goes, or looks, across a cut."""
-    model = content.get("model") or {}
-    if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
-        return False
-    known = model.get("byte_fallback") or set(ascii_letters) <= set(vocabulary)
-    if any(map(_SPANNING.search, vocabulary)) or not (known or _splits_at_spaces(content)):
-        return False  # unknown letters would become one id with an unknown space
+def _spans_no_words(vocabulary: Collection[str], letters_known: bool) -> bool:
+    """Whether no piece goes across a cut, and no unknown letter becomes one id with an unknown space."""
+    known = letters_known or set(ascii_letters) <= set(vocabulary)
+    return known and not any(map(_SPANNING.search, vocabulary))
+
+
+def _touches_no_added_token(content: dict[str, Any]) -> bool:
     for token in content.get("added_tokens") or []:
         text = token["content"]
         if any(token.get(flag) for flag in ("lstrip", "rstrip", "single_word")) or text.split() != [text]:

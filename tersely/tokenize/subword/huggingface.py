@@ -22,7 +22,7 @@ import tokenizers
 from tersely.errors import TokenizeError
 from tersely.ragged import Ragged
 from tersely.tokenize.batch import encode_in_threads
-from tersely.tokenize.subword.cuts import encode_in_parts, find_cutter
+from tersely.tokenize.subword.cuts import cutter_of_json, encode_in_parts
 from tersely.tokenize.subword.model import Span, TokenBytes, guarded, ragged_ids
 
 # Spellings under which the specials are known, for files that stand without their tokenizer_config.json.
@@ -68,7 +68,7 @@ class HuggingFaceModel:
         self.plain_content = _without_specials(self._content, set(self._allowed))
         self._engine = _engine(self.plain_content)
         self._check_ids()
-        self._cutter = find_cutter(self.plain_content, self._vocabulary, self._encode)
+        self._cutter = cutter_of_json(self.plain_content, self._vocabulary, self._encode)
 
     @property
     def vocab_size(self) -> int:

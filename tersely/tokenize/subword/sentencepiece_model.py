@@ -8,6 +8,7 @@ import numpy as np
 
 from tersely.ragged import Ragged
 from tersely.tokenize.batch import encode_in_threads
+from tersely.tokenize.subword.cuts import cutter_of_pieces, encode_in_parts
 from tersely.tokenize.subword.model import Span, TokenBytes, guarded, ragged_ids
 
 _SPACE = "\u2581"
@@ -31,6 +32,9 @@ class SentencePieceModel:
         self._engine = guarded(
             lambda: sentencepiece.SentencePieceProcessor(model_proto=model), "not a SentencePiece model"
         )
+        pieces = [self._engine.id_to_piece(number) for number in range(self.vocab_size)]
+        fallback = any(map(self._engine.is_byte, range(self.vocab_size)))
+        self._cutter = cutter_of_pieces(pieces, fallback, self._encode)
 
     @property
     def vocab_size(self) -> int:
@@ -70,7 +74,9 @@ class SentencePieceModel:
 
     def encode(self, texts: list[str]) -> Ragged:
         """The ids of each text, uint32."""
-        return encode_in_threads(self._encode, texts, self._threads)
+        return encode_in_parts(
+            texts, self._cutter, lambda parts: encode_in_threads(self._encode, parts, self._threads)
+        )
 
     def _encode(self, texts: list[str]) -> Ragged:
         rows = guarded(
