@@ -67,6 +67,7 @@ def run_comparison(
 
 def _print(result: Comparison) -> None:
     from tersely.corpus.comparison import measured
+    from tersely.corpus.read import visible
 
     rows = [
         [
@@ -80,7 +81,7 @@ def _print(result: Comparison) -> None:
         ]
         for made in result.tokenizers
     ]
-    click.echo(textwrap.fill(measured(result), _WIDTH))
+    click.echo(textwrap.fill(visible(measured(result)), _WIDTH))
     head = ["tokenizer", "vocabulary", "bytes/token", "tokens/word"]
     head += [f"rows of {count(result.capacity)}", "training FLOPs", "relative"]
     print_columns("", head, rows)
@@ -96,7 +97,7 @@ def _print(result: Comparison) -> None:
     if any(part.lossy for part in parts):
         click.echo("\n* Text is lost here, so the figure says little.")
     for note in result.notes:
-        click.echo(f"\n{textwrap.fill(f'Note: {note}', _WIDTH)}")
+        click.echo(f"\n{textwrap.fill(f'Note: {visible(note)}', _WIDTH)}")
 
 
 def _print_parts(
@@ -130,6 +131,9 @@ def _ratio(figures: Figures, value: float | None) -> str:
 
 
 def _cut(name: str) -> str:
+    from tersely.corpus.read import visible
+
+    name = visible(name)
     return name if len(name) <= _NAME else f"{name[: _NAME - 2]}.."
 
 

@@ -219,7 +219,11 @@ def _summary(report: TrainReport, seconds: float) -> list[tuple[str, str]]:
 
 
 def _print_shares(title: str, shares: list[Any]) -> None:
-    rows = [(one.name or "(none)", f"{one.bytes_per_token:.3f}  of {size(one.bytes)}") for one in shares]
+    from tersely.corpus.read import visible
+
+    rows = [
+        (visible(one.name) or "(none)", f"{one.bytes_per_token:.3f}  of {size(one.bytes)}") for one in shares
+    ]
     if len(rows) > _SHOWN:
         rows = rows[:_SHOWN] + [("...", f"{count(len(rows) - _SHOWN)} more: see --json")]
     if rows:

@@ -26,6 +26,7 @@ MAX_FASTA_BYTES = 1 << 30
 
 _BOM = b"\xef\xbb\xbf"
 _WHITE = b" \t\r\n\v\f"
+_OLD_MAC = "its lines end in carriage returns alone: write newlines, for example with tr '\\r' '\\n'"
 _COMMENT = re.compile(rb"^;.*", re.MULTILINE)
 
 
@@ -65,7 +66,8 @@ def fasta_batches(stream: ByteStream, fields: Sequence[str] = (HEADER,)) -> Iter
     """The records of a FASTA stream, each with its header as the field ``header``; any other field is "".
 
     A record without a sequence is an empty document. Rejected alone are text before the first ``>``, a sequence that
-    is not ASCII, a header that is not UTF-8, and a record above ``MAX_FASTA_BYTES``, of which only the beginning is
+    is not ASCII, a header that is not UTF-8 or has a carriage return inside (as a whole file of lines that end in
+    nothing else has), and a record above ``MAX_FASTA_BYTES``, of which only the beginning is
     held in memory. Where the stream breaks off, the record it broke in is rejected.
     """
     batch, size, end = Batch.carrying(fields), 0, 0
@@ -123,14 +125,15 @@ def _add_plain(batch: Batch, before: _Record, parts: list[bytes]) -> bool:
         headers = b"\n".join([header for header, _, _ in cut]).decode().split("\n")
     except UnicodeDecodeError:
         return False
-    if len(texts) != len(parts):
+    headers = [header.strip() for header in headers]
+    if len(texts) != len(parts) or "\r" in "".join(headers):
         return False
     first = before.followed_by(b"")
     batch.texts += texts
     batch.lines += accumulate((part.count(b"\n") + 1 for part in parts[:-1]), initial=first.line)
     batch.bytes_at += accumulate((len(part) + 2 for part in parts[:-1]), initial=first.byte)
     for name, column in batch.fields.items():
-        column += [header.strip() for header in headers] if name == HEADER else [""] * len(parts)
+        column += headers if name == HEADER else [""] * len(parts)
     return True
 
 
@@ -145,6 +148,8 @@ def _add(batch: Batch, record: _Record) -> None:
             header, sequence = _header_and_sequence(record.parts)
             values = [header if name == HEADER else "" for name in batch.fields]
             batch.add(sequence, record.line, record.byte, values)
+        elif b"\r>" in b"".join(record.parts):
+            raise _NotADocument(_OLD_MAC)
         elif b"".join(_letters(record.parts)):
             raise _NotADocument("text before the first header, a line that begins with '>'")
     except _NotADocument as reason:
@@ -159,6 +164,8 @@ def _header_and_sequence(parts: list[bytes]) -> tuple[str, str]:
         header = line.decode().strip()
     except UnicodeDecodeError as error:
         raise _NotADocument(f"invalid UTF-8 at byte {error.start + 1} of the header") from None
+    if "\r" in header:
+        raise _NotADocument(_OLD_MAC)
     letters = _letters([first, *parts[1:]])
     try:
         if len(letters) == 1:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ MAX_RECORD_BYTES = 256 << 20
 """A longer record is quarantined instead of read, so that one endless line cannot fill the memory."""
 
 _EXCERPT = 80
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,13 @@ def as_field(value: Any) -> str:
     if isinstance(value, bool | int | float | list | dict):
         value = json.dumps(value, ensure_ascii=False, default=str)
     return without_surrogates(str(value))[0]
+
+
+def visible(text: str) -> str:
+    r"""For people's eyes: what would move a terminal's cursor, break the line or turn the reading order around is spelled
+    as Python does, such as ``\x1b``.
+    """
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def without_surrogates(text: str) -> tuple[str, bool]:

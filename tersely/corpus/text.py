@@ -45,7 +45,8 @@ def text_batches(stream: ByteStream, fields: Sequence[str] = ()) -> Iterator[Bat
 
 def parquet_batches(path: Path, text_field: str, fields: Sequence[str] = ()) -> Iterator[Batch]:
     """The rows of a Parquet file whose column passed ``check_column``; a null, a value that is not UTF-8 or one above
-    ``MAX_RECORD_BYTES`` is rejected alone. A field of which there is not exactly one column is "" in every row.
+    ``MAX_RECORD_BYTES`` is rejected alone. A field of which there is not exactly one column is "" in every row, and a
+    value of a field that cannot be spelled is "" in its own.
     """
     try:
         file = pq.ParquetFile(path)
@@ -94,8 +95,23 @@ def _add_row(batch: Batch, value: bytes | None, row: int, fields: Sequence[str])
 def _strings(column: pa.Array) -> list[str]:
     if _is_text(column.type):
         column = column.cast(pa.large_binary())  # whose values need not be UTF-8
-    values: list[Any] = column.to_pylist()
-    return [as_field(value) for value in values]
+    try:
+        values: list[Any] = column.to_pylist()
+        return [as_field(value) for value in values]
+    except (ValueError, OverflowError, LookupError, pa.ArrowException):  # whatever stands in one value
+        return [_string(value) for value in column]
+
+
+def _string(value: pa.Scalar) -> str:
+    """A value in Python's spelling; in Arrow's where Python has none, as of dates after the year 9999; else ""."""
+    try:
+        return as_field(value.as_py())
+    except (ValueError, OverflowError, LookupError, pa.ArrowException):
+        pass
+    try:
+        return as_field(value.cast(pa.string()).as_py())
+    except (ValueError, pa.ArrowException):
+        return ""
 
 
 def check_column(path: Path, text_field: str) -> None:

@@ -21,7 +21,8 @@ def verify(folder: str | Path) -> Iterator[tuple[str, str | None]]:
 
     Checked are the counts and the checksum of the manifest; size, checksum, columns and row counts of each shard; that
     ids are in the vocabulary, rows within capacity and made of their pieces, and that every document is stored once;
-    and the checksum of every other file; and that the fields of documents, where there are some, are as many.
+    the checksum of every other file; that the fields of documents, where there are some, are as many; and that there
+    are no shards and no files of a tokenizer besides.
     """
     folder = Path(folder)
     try:
@@ -52,11 +53,19 @@ def verify(folder: str | Path) -> Iterator[tuple[str, str | None]]:
         sound = path.is_file() and not path.is_symlink() and file_checksum(path) == checksum
         fault = None if sound else f"{path} is missing or was changed: copy or prepare it again"
         yield name, _fields_fault(folder, manifest) if sound and name == FIELDS_NAME else fault
-    known = {entry.name for entry in manifest.shards} | set(manifest.files)
+    yield from _strangers(folder, {entry.name for entry in manifest.shards} | set(manifest.files))
+
+
+def _strangers(folder: Path, known: set[str]) -> Iterator[tuple[str, str]]:
+    """Files that a reader could take for those of the manifest."""
     for path in sorted(folder.iterdir()):
         ours = path.match("data-*.arrow") or path.name == FIELDS_NAME or path.name.startswith(TEMPORARY)
         if ours and path.name not in known:
             yield path.name, f"{path} is not in the manifest: it is of another run; remove it"
+    for path in sorted((folder / "tokenizer").rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if name not in known and (path.is_symlink() or not path.is_dir()):
+            yield name, f"{path} is not in the manifest, and may change the tokenizer: remove it"
 
 
 def _check_shard(path: Path, shard: Shard, manifest: Manifest) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from tersely.errors import UsageError
 from tersely.ragged import Ragged
-from tersely.tokenize.protocol import Texts, as_bytes
+from tersely.tokenize.protocol import Texts, as_bytes, byte_rows
 
 _Result = TypeVar("_Result")
 _PARTS = 4  # for each thread, so that one with quick documents does not wait for one with slow ones
@@ -28,10 +28,9 @@ def one_buffer(texts: Texts) -> Ragged:
     Raises:
         TokenizeError: as ``as_bytes``.
     """
-    rows: Any = as_bytes(texts)
     if isinstance(texts, Ragged):
-        flat = texts.to_numpy()
-        return Ragged(np.ascontiguousarray(flat.values), flat.offsets)
+        return byte_rows(texts)
+    rows: Any = as_bytes(texts)
     offsets = np.zeros(len(rows) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, rows), np.int64, len(rows)), out=offsets[1:])
     return Ragged(np.frombuffer(b"".join(rows), np.uint8), offsets)

@@ -22,7 +22,16 @@ import numpy as np
 from tersely.errors import TokenizeError, choose
 from tersely.ragged import Ragged
 from tersely.tokenize.characters import character_of_byte
-from tersely.tokenize.protocol import CONFIG_NAME, Texts, as_bytes, check_unit, config_fingerprint, id_dtype
+from tersely.tokenize.protocol import (
+    CONFIG_NAME,
+    Texts,
+    as_bytes,
+    check_ids,
+    check_unit,
+    config_fingerprint,
+    id_dtype,
+    listed,
+)
 
 SENTINELS_HELD = 125
 """How many sentinels (places for masked spans) the ByT5 layout has."""
@@ -151,10 +160,10 @@ class ByteTokenizer:
         """
         check_unit(unit)
         lead, trail = self._specials(bos, eos)
-        rows = as_bytes(texts)
+        rows = [bytes(row) for row in as_bytes(texts)]
         spans: list[np.ndarray[Any, Any]] = []
         for row in rows:
-            starts = np.arange(len(row)) if unit == "byte" else character_of_byte(bytes(row))
+            starts = np.arange(len(row)) if unit == "byte" else character_of_byte(row)
             stops = starts + 1
             end = int(stops[-1]) if len(stops) else 0
             spans.append(
@@ -166,7 +175,7 @@ class ByteTokenizer:
                     axis=1,
                 ).astype(np.int64)
             )
-        ids = self.encode(texts, bos=bos, eos=eos)
+        ids = self.encode(rows, bos=bos, eos=eos)
         return ids, Ragged(np.concatenate([np.empty((0, 2), np.int64), *spans]), ids.offsets)
 
     def decode(self, ids: Ragged, *, bos: bool = False, eos: bool = False) -> list[bytes]:
@@ -176,13 +185,12 @@ class ByteTokenizer:
         / last id of a row is one.
         """
         rows = ids.to_numpy()
-        values = rows.values
-        data, special = self.bytes_of(values)
+        data, special = self.bytes_of(rows.values)
         if self.preset == "hnet":
             filled = rows.lengths > 0
             first, last = rows.offsets[:-1][filled], rows.offsets[1:][filled] - 1
-            special[first[values[first] == self.bos_id]] |= bos
-            special[last[values[last] == self.eos_id]] |= eos
+            special[first[rows.values[first] == self.bos_id]] |= bos
+            special[last[rows.values[last] == self.eos_id]] |= eos
         places = np.flatnonzero(special)
         kept = np.delete(data, places).tobytes()
         ends = (rows.offsets - np.searchsorted(places, rows.offsets)).tolist()
@@ -196,12 +204,7 @@ class ByteTokenizer:
         Raises:
             TokenizeError: an id is outside the vocabulary, or no integer.
         """
-        if len(values) and values.dtype.kind not in "iu":
-            raise TokenizeError(f"ids are integers, not {values.dtype}")
-        if len(values) and not (0 <= int(values.min()) and int(values.max()) < self.vocab_size):
-            raise TokenizeError(
-                f"ids from {values.min()} to {values.max()} are outside the {self.vocab_size} ids"
-            )
+        values = check_ids(values, self.vocab_size)
         shift = self._layout.shift
         return (values - shift).astype(np.uint8), (values < shift) | (values >= shift + 256)
 
@@ -228,11 +231,11 @@ class ByteTokenizer:
 
 def _joined(texts: Texts, gap: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """The bytes of all documents with ``gap`` zeros between them, and how many bytes each has."""
-    rows: Any = texts
-    if _all_ascii(texts):
+    rows: Any = texts if isinstance(texts, Ragged) else listed(texts)
+    if _all_ascii(rows):
         joined = ("\0" * gap).join(rows).encode()  # one encoding for all; a character is a byte
     else:
-        rows = as_bytes(texts)
+        rows = as_bytes(rows)
         joined = bytes(gap).join(rows)
     return np.frombuffer(joined, np.uint8), np.fromiter(map(len, rows), np.int64, len(rows))
 
@@ -240,6 +243,6 @@ def _joined(texts: Texts, gap: int) -> tuple[np.ndarray[Any, Any], np.ndarray[An
 def _all_ascii(texts: Texts) -> bool:
     """Whether these are strings of ASCII only; does not look into the strings, which know it."""
     try:
-        return not isinstance(texts, str) and all(map(str.isascii, texts))  # pyright: ignore[reportArgumentType]
+        return all(map(str.isascii, texts))  # pyright: ignore[reportArgumentType]
     except TypeError:
         return False

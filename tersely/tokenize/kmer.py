@@ -17,6 +17,7 @@ marks repeats in genomes, costs no more than upper case; where the case changes,
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +27,14 @@ from tersely.errors import TokenizeError
 from tersely.ragged import Ragged
 from tersely.tokenize.batch import one_buffer
 from tersely.tokenize.characters import character_spans
-from tersely.tokenize.protocol import CONFIG_NAME, Texts, check_unit, config_fingerprint, id_dtype
+from tersely.tokenize.protocol import (
+    CONFIG_NAME,
+    Texts,
+    check_ids,
+    check_unit,
+    config_fingerprint,
+    id_dtype,
+)
 
 LONGEST = 8
 """The largest k: its vocabulary has 131,331 ids."""
@@ -73,9 +81,9 @@ class KmerTokenizer:
     def from_spec(cls, options: str) -> KmerTokenizer:
         """The tokenizer of ``6``, ``6:rc``, ``6:upper`` or ``6:rc:upper``: what follows ``kmer:`` in a name."""
         k, *flags = options.split(":")
-        if not k.isdecimal() or not k.isascii() or not set(flags) <= {"rc", "upper"}:
+        if not re.fullmatch("[0-9]{1,9}", k) or not set(flags) <= {"rc", "upper"}:
             raise TokenizeError(
-                f"no tokenizer 'kmer:{options}': give 'kmer:6', 'kmer:6:rc' or 'kmer:6:upper'"
+                f"no tokenizer 'kmer:{options[:40]}': give 'kmer:6', 'kmer:6:rc' or 'kmer:6:upper'"
             )
         return cls(int(k), reverse_complement="rc" in flags, upper_case="upper" in flags)
 
@@ -166,9 +174,9 @@ class KmerTokenizer:
         of that character, an index into ``text.decode("utf-8", "surrogateescape")``.
         """
         check_unit(unit)
-        ids = self.encode(texts, bos=bos, eos=eos)
-        ends = np.cumsum(self._widths(ids.values), dtype=np.int64)
         source = one_buffer(texts)
+        ids = self.encode(source, bos=bos, eos=eos)
+        ends = np.cumsum(self._widths(ids.values), dtype=np.int64)
         starts = np.concatenate([np.zeros(1, np.int64), ends])[: len(ends)]
         spans = np.stack([starts, ends], axis=1) - np.repeat(source.offsets[:-1], ids.lengths)[:, None]
         if self.reverse_complement:
@@ -186,13 +194,7 @@ class KmerTokenizer:
         from tersely.tokenize import kmer_loops
 
         rows = ids.to_numpy()
-        values = rows.values
-        if len(values) and values.dtype.kind not in "iu":
-            raise TokenizeError(f"ids are integers, not {values.dtype}")
-        if len(values) and not (0 <= int(values.min()) and int(values.max()) < self.vocab_size):
-            raise TokenizeError(
-                f"ids from {values.min()} to {values.max()} are outside the {self.vocab_size} ids"
-            )
+        values = check_ids(rows.values, self.vocab_size)
         rows = Ragged(np.ascontiguousarray(values, self._dtype), rows.offsets)
         kmers, pieces = (np.count_nonzero(rows.values >= first) for first in (_FIRST_KMER, _FIRST_BYTE))
         text = np.empty(pieces + (self.k - 1) * kmers, np.uint8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -13,8 +13,11 @@ import numpy as np
 from tersely.errors import TokenizeError, UsageError
 from tersely.ragged import Ragged
 
-Texts: TypeAlias = "Sequence[str | bytes] | Ragged"
+Texts: TypeAlias = "Iterable[str | bytes] | Ragged"
 """Documents: strings, raw bytes, or a Ragged of uint8 (for example from ``Ragged.from_arrow``)."""
+
+MOST_IDS = 1 << 24
+"""A vocabulary file names ids below this: arrays with a place for every id up to the largest are made of it."""
 
 CONFIG_NAME = "tersely_tokenizer.json"
 """The file in a saved folder that says which tokenizer it holds."""
@@ -94,6 +97,37 @@ def id_dtype(vocab_size: int) -> np.dtype[Any]:
     raise TokenizeError(f"a vocabulary of {vocab_size} ids needs more than 32 bits")
 
 
+def size_of_vocabulary(ids: Iterable[int]) -> int:
+    """One more than the largest of the ids that a vocabulary file names, of which there is at least one.
+
+    Raises:
+        TokenizeError: an id is ``MOST_IDS`` or above.
+    """
+    largest = max(ids)
+    if largest >= MOST_IDS:
+        raise TokenizeError(f"the id {largest} is too large: number the tokens below {MOST_IDS}")
+    return largest + 1
+
+
+def check_ids(values: Any, vocab_size: int) -> np.ndarray[Any, Any]:
+    """``values``, those of a numpy Ragged of ids, shape ``(total,)``; int64 if there are none, else as they are.
+
+    Raises:
+        TokenizeError: they are no integers, not in one dimension, or one is outside ``0 .. vocab_size - 1``.
+    """
+    if isinstance(values, Ragged) or values.ndim != 1:
+        kind = "rows of rows" if isinstance(values, Ragged) else f"{values.ndim} dimensions"
+        raise TokenizeError(f"ids come in rows of integers, not in {kind}: take the values apart first")
+    if not len(values):
+        return np.empty(0, np.int64)
+    if values.dtype.kind not in "iu":
+        raise TokenizeError(f"ids are integers, not {values.dtype}")
+    wrong = int(values.min()) if values.min() < 0 else int(values.max())
+    if not 0 <= wrong < vocab_size:
+        raise TokenizeError(f"the id {wrong} is not in the vocabulary: it is outside 0 to {vocab_size - 1}")
+    return values
+
+
 def check_unit(unit: str) -> None:
     """Raises UsageError unless ``unit`` is one in which offsets are counted."""
     if unit not in ("byte", "character"):
@@ -108,19 +142,45 @@ def config_fingerprint(config: dict[str, Any], *content: bytes) -> str:
     return digest.hexdigest()
 
 
+def listed(texts: Iterable[str | bytes]) -> list[str | bytes]:
+    """The documents as a list, which can be gone through again; an iterator is read to its end.
+
+    Raises:
+        TokenizeError: ``texts`` is one document, or nothing that holds several.
+    """
+    if isinstance(texts, list):
+        return texts
+    if isinstance(texts, str | bytes | bytearray | memoryview):
+        raise TokenizeError("encode takes a list of documents: put the one text into a list")
+    try:
+        documents = iter(texts)
+    except TypeError:
+        raise TokenizeError(f"encode takes a list of documents, not {type(texts).__name__}") from None
+    return list(documents)
+
+
+def byte_rows(texts: Ragged) -> Ragged:
+    """Documents in a Ragged, checked to be rows of uint8; values one after another in memory, copied only if not so.
+
+    Raises:
+        TokenizeError: the rows hold something else.
+    """
+    rows = texts.to_numpy()
+    if isinstance(rows.values, Ragged) or rows.values.dtype != np.uint8 or rows.values.ndim != 1:
+        held = "rows" if isinstance(rows.values, Ragged) else f"{rows.values.dtype} {rows.values.shape}"
+        raise TokenizeError(f"a Ragged of documents holds rows of bytes (uint8), not {held}")
+    return Ragged(np.ascontiguousarray(rows.values), rows.offsets)
+
+
 def as_bytes(texts: Texts) -> list[bytes | memoryview]:
     """The UTF-8 bytes of each text.
 
     Raises:
         TokenizeError: a string holds a lone surrogate, which no UTF-8 stands for, or an item is neither kind.
     """
-    if isinstance(texts, str | bytes):
-        raise TokenizeError("encode takes a list of documents: put the one text into a list")
     if isinstance(texts, Ragged):
-        rows = texts.to_numpy()
-        if rows.values.dtype != np.uint8 or rows.values.ndim != 1:
-            raise TokenizeError(f"a Ragged of documents holds bytes (uint8), not {rows.values.dtype}")
-        return [memoryview(row) for row in rows]
+        return [memoryview(row) for row in byte_rows(texts)]
+    texts = listed(texts)
     try:
         return [text if isinstance(text, bytes) else text.encode() for text in texts]
     except (UnicodeEncodeError, AttributeError):

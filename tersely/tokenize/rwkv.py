@@ -31,13 +31,21 @@ from tersely.gather import gather_rows
 from tersely.ragged import Ragged
 from tersely.tokenize.batch import in_parts, one_buffer, thread_count
 from tersely.tokenize.characters import character_spans
-from tersely.tokenize.protocol import CONFIG_NAME, Texts, check_unit, config_fingerprint, id_dtype
+from tersely.tokenize.protocol import (
+    CONFIG_NAME,
+    Texts,
+    check_ids,
+    check_unit,
+    config_fingerprint,
+    id_dtype,
+    size_of_vocabulary,
+)
 
 VOCABULARY_NAME = "rwkv_vocab.txt"
 """The vocabulary in a saved folder."""
 
 _END_OF_TEXT = 0
-_LINE = re.compile(r"""([0-9]+) ([bB]?(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")) ([0-9]+)""")
+_LINE = re.compile(r"""([0-9]{1,9}) ([bB]?(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")) ([0-9]{1,9})""")
 
 
 class RwkvTokenizer:
@@ -48,7 +56,7 @@ class RwkvTokenizer:
         threads: how many threads encode (the ids do not depend on it); by default one for each processor.
 
     Raises:
-        TokenizeError: a token is empty or is there twice, or an id is below 1.
+        TokenizeError: a token is empty or is there twice, or an id is below 1 or above ``MOST_IDS``.
     """
 
     def __init__(self, tokens: dict[int, bytes], threads: int | None = None) -> None:
@@ -62,7 +70,7 @@ class RwkvTokenizer:
                 fault = f"is that of id {seen[token]} too" if token else "is empty"
                 raise TokenizeError(f"the token {token!r} of id {token_id} {fault}: keep one of a kind")
             seen[token] = token_id
-        self._vocab_size = max(self._tokens) + 1
+        self._vocab_size = size_of_vocabulary(self._tokens)
         self._dtype = id_dtype(self._vocab_size)
         self._lengths = np.zeros(self._vocab_size, np.int64)
         self._lengths[list(self._tokens)] = [len(token) for token in self._tokens.values()]
@@ -152,11 +160,8 @@ class RwkvTokenizer:
     def decode(self, ids: Ragged, *, bos: bool = False, eos: bool = False) -> list[bytes]:
         """The bytes of each row; id 0 is left out. Raises TokenizeError for ids that stand for nothing."""
         rows = ids.to_numpy()
-        values = rows.values
-        if len(values) and values.dtype.kind not in "iu":
-            raise TokenizeError(f"ids are integers, not {values.dtype}")
-        known = (values >= 0) & (values < self._vocab_size)
-        known[known] = (self._lengths[values[known]] > 0) | (values[known] == _END_OF_TEXT)
+        values = check_ids(rows.values, self._vocab_size)
+        known = (self._lengths[values] > 0) | (values == _END_OF_TEXT)
         if not known.all():
             raise TokenizeError(f"the id {values[known.argmin()]} is not in the vocabulary")
         values = values.astype(np.int64, copy=False)
@@ -226,9 +231,10 @@ def is_rwkv(file: Path) -> bool:
     """Whether the first lines of ``file`` are those of an RWKV vocabulary."""
     try:
         with file.open(encoding="utf-8") as stream:
-            return all(_LINE.fullmatch(line.rstrip("\n")) for line in itertools.islice(stream, 3))
+            lines = [line.rstrip("\n") for line in itertools.islice(stream, 3)]
     except (OSError, UnicodeDecodeError):
         return False
+    return bool(lines) and all(_LINE.fullmatch(line) for line in lines)
 
 
 def parse_line(line: str) -> tuple[int, bytes]:

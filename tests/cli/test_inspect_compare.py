@@ -74,6 +74,16 @@ def test_many_tokenizers_stand_in_several_tables_of_100_columns(docs, tmp_path, 
     assert all(out.count(f"tokenizer-number-{i}") == 3 for i in range(9))
 
 
+def test_control_characters_of_the_data_do_not_reach_the_terminal(write_jsonl):
+    path = write_jsonl([{"text": "one two", "lang": "\x1b[31m\u202e\x9b"}], "red\x1b[31m.jsonl")
+    write_jsonl([{"text": "one two", "lang": "plain"}])
+    code, out, err = inspect(path, "docs.jsonl", "--compare", "bytes", "--by", "lang", cwd=path.parent)
+    assert (code, err) == (0, "")
+    assert not set(out) & set("\x1b\u202e\x9b")
+    assert r"\x1b[31m\u202e\x9b" in out
+    assert r"red\x1b[31m.jsonl" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

@@ -146,6 +146,31 @@ def test_a_record_that_is_not_ascii_is_rejected_alone_with_its_place(tmp_path, n
     assert rejected[0].sha256 == hashlib.sha256(record[:-1]).hexdigest()
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b">one\rACGT\r>two\rTTTT\r",
+        b"\r>one\rACGT\r",
+        b"; a comment\r>one\rACGT\r",
+        b"\xef\xbb\xbf>one\rACGT",
+    ],
+)
+def test_a_file_of_lines_that_end_in_carriage_returns_alone_is_rejected_by_name(tmp_path, content):
+    texts, _, _, rejected, _ = read(write(tmp_path, content))
+    assert texts == []
+    assert [reject.line for reject in rejected] == [1]
+    assert "its lines end in carriage returns alone" in rejected[0].reason
+
+
+def test_a_carriage_return_inside_a_header_costs_that_record_alone(tmp_path):
+    content = b">one\r\nACGT\r\n>two\r>x\r\nA\r\n>three\r\r\nC\rG\r\n>four\r\nT"
+    texts, headers, _, rejected, _ = read(write(tmp_path, content))
+    assert texts == ["ACGT", "CG", "T"]
+    assert headers == ["one", "three", "four"]
+    assert [(reject.line, reject.byte) for reject in rejected] == [(3, 12)]
+    assert "carriage returns" in rejected[0].reason
+
+
 def test_headers_may_be_utf8(tmp_path):
     assert read(write(tmp_path, ">\u03b2-lactamase\nMK\n".encode()))[:2] == (["MK"], ["\u03b2-lactamase"])
 

@@ -95,3 +95,36 @@ def test_a_text_without_its_values_is_a_mistake_of_the_reader():
 def test_one_string_is_not_a_list_of_names(write_jsonl):
     with pytest.raises(UsageError, match="list of names"):
         find_sources([write_jsonl([{"text": "a"}])], fields="lang")
+
+
+@pytest.mark.parametrize(
+    ("kind", "near", "spelled", "far", "words"),
+    [
+        (pa.timestamp("us"), 0, "1970-01-01 00:00:00", 2**62, str(2**62)),
+        (pa.timestamp("us", "Europe/Berlin"), 0, "1970-01-01 01:00:00+01:00", 2**59, "20237-04-25"),
+        (pa.timestamp("s"), 0, "1970-01-01 00:00:00", 2**45, str(2**45)),
+        (pa.date32(), 1, "1970-01-02", 2**30, str(2**30)),
+        (pa.duration("s"), 60, "0:01:00", 2**62, str(2**62)),
+        (pa.list_(pa.timestamp("us")), [0], '["1970-01-01 00:00:00"]', [2**62], ""),
+    ],
+    ids=str,
+)
+def test_a_value_that_python_cannot_spell_costs_neither_a_document_nor_another_value(
+    tmp_path, kind, near, spelled, far, words
+):
+    column = pa.array([near, far, None], kind)
+    pq.write_table(pa.table({"text": ["a", "b", "c"], "when": column}), tmp_path / "docs.parquet")
+    texts, fields = fields_of(tmp_path / "docs.parquet", "when")
+    assert texts == ["a", "b", "c"]
+    assert fields["when"][::2] == [spelled, ""]
+    assert words in fields["when"][1]
+    assert bool(words) == bool(fields["when"][1])
+
+
+def test_times_in_a_zone_that_nobody_knows_are_fields_without_a_value(tmp_path):
+    column = pa.array([0, 1], pa.timestamp("us", "Mars/Phobos"))
+    pq.write_table(pa.table({"text": ["a", "b"], "when": column}), tmp_path / "docs.parquet")
+    source = find_sources([tmp_path / "docs.parquet"], fields=["when"])[0][0]
+    (batch,) = source.batches()
+    assert (batch.texts, batch.rejected, batch.complete) == (["a", "b"], [], True)
+    assert batch.fields == {"when": ["", ""]}

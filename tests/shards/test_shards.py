@@ -252,3 +252,18 @@ def test_caches_that_datasets_puts_into_the_folder_are_no_fault(corpus):
     datasets.load_from_disk(str(corpus)).map(lambda row: {"n": len(row["input_ids"])})
     assert len(list(corpus.glob("*.arrow"))) == 2
     assert faults(corpus) == []
+
+
+def test_files_of_a_tokenizer_that_the_manifest_does_not_list_are_reported(corpus):
+    assert [fault for _, fault in verify(corpus) if fault] == []
+    (corpus / "tokenizer" / "more").mkdir()
+    (corpus / "tokenizer" / "more" / "vocab.txt").write_text("a")
+    (corpus / "tokenizer" / "tokenizer.json").write_text("{}")
+    (corpus / "tokenizer" / "link").symlink_to(corpus)
+    faults = [(name, fault) for name, fault in verify(corpus) if fault]
+    assert [name for name, _ in faults] == [
+        "tokenizer/link",
+        "tokenizer/more/vocab.txt",
+        "tokenizer/tokenizer.json",
+    ]
+    assert all("is not in the manifest" in fault for _, fault in faults)

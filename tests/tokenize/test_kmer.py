@@ -248,3 +248,10 @@ def test_genomes_round_trip_in_a_sixth_of_the_ids(shared):
             assert ids.lengths.tolist() == [
                 len(plain_cuts(text.encode().translate(PAIRS)[::-1], 6)) for text in batch.texts
             ]
+
+
+@pytest.mark.parametrize("options", ["9" * 5000, "\u0663", "6:rc:9", "", "-1"])
+def test_names_that_are_no_kmers_are_refused_in_a_short_sentence(options):
+    with pytest.raises(TokenizeError, match="no tokenizer 'kmer:") as caught:
+        load_tokenizer(f"kmer:{options}")
+    assert len(str(caught.value)) < 200

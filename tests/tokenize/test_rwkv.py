@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tersely import Ragged, load_tokenizer
 from tersely.errors import TokenizeError, UsageError
 from tersely.tokenize import RwkvTokenizer, Tokenizer
-from tersely.tokenize.rwkv import parse_line
+from tersely.tokenize.rwkv import is_rwkv, parse_line
 from tersely.tokenize.trie import build_trie, longest_match
 
 WORDS = [b"the", b"there", b"re", b" the", b"\xe4\xb8\xad", b"\xb8\xad\xe6", b"\x00\x00", b"aaaa", b"a" * 90]
@@ -214,3 +214,22 @@ def test_a_vocabulary_that_is_none_is_refused_with_its_name(tmp_path):
         RwkvTokenizer.load(tmp_path / "my_vocab.txt")
     with pytest.raises(TokenizeError, match="cannot be read"):
         RwkvTokenizer.load(tmp_path / "missing.txt")
+
+
+@pytest.mark.parametrize("number", ["16777216", "4294967295", "9" * 5000])
+def test_ids_for_which_no_array_has_room_are_refused(tmp_path, number):
+    path = tmp_path / "vocab.txt"
+    path.write_text(f"1 'a' 1\n2 'b' 1\n3 'c' 1\n{number} 'd' 1\n")
+    with pytest.raises(
+        TokenizeError, match=r"number the tokens below 16777216|line 4: .* is not of the form"
+    ) as caught:
+        RwkvTokenizer.load(path)
+    assert len(str(caught.value)) < 300
+
+
+def test_an_empty_file_is_no_rwkv_vocabulary(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_text("")
+    assert not is_rwkv(path)
+    path.write_text("1 'a' 1\n")
+    assert is_rwkv(path)

@@ -102,7 +102,7 @@ def test_pieces_do_not_reach_over_specials():
 
 
 def test_ids_that_are_none_are_refused():
-    with pytest.raises(TokenizeError, match="outside the 384 ids"):
+    with pytest.raises(TokenizeError, match="outside 0 to 383"):
         WordTokenizer().words(Ragged.from_rows([[384]]))
     with pytest.raises(TokenizeError, match="integers"):
         WordTokenizer().words(Ragged.from_rows([[0.5]]))

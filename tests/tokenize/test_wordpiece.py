@@ -413,3 +413,32 @@ def test_prepare_takes_a_vocabulary_file(tmp_path, write_jsonl):
     manifest = prepare(sources, tmp_path / "out", file, capacity=16)
     assert (manifest.documents, manifest.quarantined) == (2, 0)
     assert load_tokenizer(tmp_path / "out").fingerprint == load_tokenizer(file).fingerprint
+
+
+def stored_json(tmp_path, change):
+    """The path of a ``tokenizer.json`` that ``change`` has had in hand."""
+    stored = json.loads(library(vocabulary(), OPTIONS[1]).to_str())
+    change(stored)
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(stored))
+    return path
+
+
+def test_a_field_that_the_library_does_without_may_be_missing(tmp_path):
+    path = stored_json(tmp_path, lambda stored: stored["normalizer"].pop("strip_accents"))
+    tok = load_tokenizer(path)
+    assert isinstance(tok, WordPieceTokenizer)
+    assert assert_equal(tok, tokenizers.Tokenizer.from_file(str(path)), ODD) > 500
+
+
+def test_words_without_a_limit_of_their_length(tmp_path):
+    path = stored_json(tmp_path, lambda stored: stored["model"].update(max_input_chars_per_word=2**64 - 1))
+    tok = WordPieceTokenizer.load(path)
+    assert tok.encode(["a" * 500]).lengths.tolist() == [500]
+    tok.save(tmp_path / "saved")
+    assert load_tokenizer(tmp_path / "saved").fingerprint == tok.fingerprint
+
+
+def test_ids_for_which_no_array_has_room_are_refused():
+    with pytest.raises(TokenizeError, match="the id 4294967295 is too large"):
+        WordPieceTokenizer({"[UNK]": 0, "a": 2**32 - 1})

@@ -5,9 +5,11 @@ A chart is as wide as the page; heights follow the number of rows. All text is e
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Callable, Sequence
-from html import escape
+
+from tersely.corpus.read import visible
 
 WIDTH = 860
 _BAR_ROW, _DOT_ROW = 30, 21
@@ -15,6 +17,11 @@ _CHARACTER = 7.2
 """Pixels that a character takes, about."""
 _LONGEST = 26
 _SHAPES = 3
+
+
+def escape(text: str) -> str:
+    """As HTML, with characters that would not show or would turn the text around spelled out."""
+    return html.escape(visible(text))
 
 
 def bar_chart(
@@ -74,7 +81,7 @@ def dot_chart(
         title: what the chart is called by screen readers.
         groups: labels of the lines.
         names: what the dots stand for, in the order of colours and shapes.
-        values: for each group a value for each name, above 0; None leaves the dot out.
+        values: for each group a value for each name, above 0; None leaves the dot out; one at least is there.
         logarithmic: whether equal distances are equal ratios.
     """
     left, right, top = _margin(groups), 16, 26

@@ -11,16 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from tersely.corpus.comparison.documents import Documents, sample_documents
+from tersely.corpus.comparison.documents import MOST_GROUPS, Documents, sample_documents
 from tersely.corpus.comparison.encodings import Encoding, encode_documents
 from tersely.corpus.comparison.figures import Figures, figures, squared_lengths, weights_of
 from tersely.corpus.comparison.flops import Flops, ModelShape
+from tersely.corpus.measure import OTHERS
 from tersely.corpus.read import Source
 from tersely.errors import UsageError
 from tersely.load import load_tokenizer
 
 SAMPLE_BYTES = 16_000_000
-_LISTED = 256
+_LISTED = MOST_GROUPS + 1
 """Inputs and groups that are reported one by one, the largest first; the others are reported together."""
 
 
@@ -74,9 +75,11 @@ class Comparison:
         model: what the operations are counted for.
         documents: in the whole input, empty ones not counted.
         bytes: UTF-8 bytes of their texts.
-        measured_documents: those that were encoded, by each tokenizer.
+        measured_documents: those that each tokenizer was given; what it left out is counted in ``Figures.left_out``.
         measured_bytes: of their texts.
         whole: whether these are all.
+        partly_read: inputs that were not read to their end, with the share that was; 0 where their size is not known, and
+            they count as what was read of them.
         notes: sentences on what was not read, left out, cut or lost.
     """
 
@@ -91,6 +94,7 @@ class Comparison:
     measured_documents: int
     measured_bytes: int
     whole: bool
+    partly_read: dict[str, float]
     notes: list[str]
 
     def to_dict(self) -> dict[str, Any]:
@@ -161,6 +165,7 @@ def compare(
         measured_documents=len(documents.texts),
         measured_bytes=int(documents.bytes.sum()),
         whole=documents.whole,
+        partly_read=documents.partly_read,
         notes=notes,
     )
 
@@ -240,11 +245,21 @@ def _compared(
 
 def _notes_on_reading(documents: Documents) -> list[str]:
     notes: list[str] = []
-    if documents.partly_read:
-        names = ", ".join(list(documents.partly_read)[:3])
+    extrapolated = [name for name, share in documents.partly_read.items() if share]
+    unknown = [name for name, share in documents.partly_read.items() if not share]
+    for names, how in (
+        (extrapolated, "figures of the whole are extrapolated"),
+        (unknown, "their size is not known, so figures are for what was read of them"),
+    ):
+        if names:
+            notes.append(
+                f"{len(names)} inputs were read in part ({', '.join(names[:3])}): {how}, and groups that occur only later in them "
+                "are missing."
+            )
+    if documents.others:
         notes.append(
-            f"{len(documents.partly_read)} inputs were read in part ({names}): figures of the whole are extrapolated, and groups "
-            "that occur only later in them are missing."
+            f"There are more than {MOST_GROUPS} groups: {documents.others} documents of those that came after the first "
+            f"{MOST_GROUPS} are together as {OTHERS}."
         )
     if documents.cut:
         notes.append(f"Of {documents.cut} documents longer than the sample, only the beginning was measured.")

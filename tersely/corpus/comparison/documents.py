@@ -19,11 +19,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tersely.corpus.measure import OTHERS
 from tersely.corpus.read import Batch, Source
 from tersely.errors import CorpusError, UsageError
 
 READ_FACTOR = 64
-"""Stored bytes that are read at most, as a multiple of the sample's bytes; inputs share them as strata share the sample."""
+"""Stored bytes that are read at most, as a multiple of the sample's bytes; inputs share them as strata share the sample.
+An input of unknown size, such as standard input, may have as many for itself."""
+
+MOST_GROUPS = 256
+"""Values of the field that are told apart, the first ones met; each stratum has a document in the sample, so that many
+values would make it large."""
 
 
 class Stratum(NamedTuple):
@@ -54,6 +60,7 @@ class Documents:
         rejected: records that are no documents.
         empty: documents without text; they are not among ``texts``.
         cut: documents longer than the whole sample, of which only the beginning is in ``texts``.
+        others: documents of the input whose group is ``OTHERS``, as ``MOST_GROUPS`` other values were met before theirs.
     """
 
     texts: list[str]
@@ -67,6 +74,7 @@ class Documents:
     rejected: int
     empty: int
     cut: int
+    others: int
 
     @property
     def total_bytes(self) -> float:
@@ -112,6 +120,7 @@ class _Counts:
     rejected: int = 0
     empty: int = 0
     cut: int = 0
+    others: int = 0
     order: int = 0
     held: int = 0
 
@@ -125,7 +134,7 @@ def sample_documents(
     """Draws documents of about ``sample_bytes`` bytes of text in all, at least one of each stratum.
 
     Costs one reading of the inputs, but of at most ``READ_FACTOR * sample_bytes`` stored bytes (and a batch of each
-    input), and memory for twice the sample.
+    input, and as many bytes of each input of unknown size), and memory for twice the sample.
 
     Args:
         sources: the inputs; with ``by``, made with that field (``find_sources(..., fields=[by])``).
@@ -140,21 +149,22 @@ def sample_documents(
     if sample_bytes < 1:
         raise UsageError(f"sample_bytes is {sample_bytes}: allow at least 1 byte")
     sizes = [source.size for source in sources]
-    limit = level_of(sizes, READ_FACTOR * sample_bytes)
+    level = level_of([size for size in sizes if size], READ_FACTOR * sample_bytes)
     strata: dict[tuple[str, str], _Drawing] = {}
     shares: dict[str, float] = {}
     counts, lots, read = _Counts(), random.Random(0), 0
     for source in sources:
-        stored = 0
+        stored, limit = 0, level if source.size else READ_FACTOR * sample_bytes
         shares[source.name] = 1.0
-        for batch in source.batches():
+        batches = source.batches()
+        for batch in batches:
             _take(batch, source.name, by, sample_bytes, strata, counts, lots)
             stored = batch.bytes_read
             if counts.held > 2 * sample_bytes:
                 counts.held = _cut_all(strata, sample_bytes)
             if on_read:
                 on_read(read + stored, sum(sizes))
-            if stored >= limit and (stored < source.size or not source.size):
+            if stored >= limit and _goes_on(source.size, stored, batches):
                 shares[source.name] = stored / source.size if source.size else 0.0
                 break
         read += stored
@@ -164,6 +174,11 @@ def sample_documents(
     if by is not None and not any(group for _, group in strata):
         raise UsageError(f"no document has the field {by!r}: name one that the records have")
     return _gathered(strata, shares, counts)
+
+
+def _goes_on(size: int, stored: int, batches: Iterator[Batch]) -> bool:
+    """Whether an input has more than the bytes read; where its size is not known, only its next batches tell."""
+    return stored < size if size else any(batch.texts or batch.rejected for batch in batches)
 
 
 def level_of(sizes: Sequence[float], total: float) -> float:
@@ -188,10 +203,16 @@ def _take(
     """Puts the documents of a batch into their strata."""
     counts.rejected += len(batch.rejected)
     groups = batch.fields.get(by, []) if by else []
+    known = {group for _, group in strata} - {OTHERS}
     for text, group in zip(batch.texts, groups or [""] * len(batch.texts), strict=True):
         if not text:
             counts.empty += 1
             continue
+        if group not in known and len(known) >= MOST_GROUPS:
+            group = OTHERS
+            counts.others += 1
+        else:
+            known.add(group)
         stratum = strata.setdefault((name, group), _Drawing())
         size = _utf8_bytes(text)
         stratum.documents += 1
@@ -237,6 +258,7 @@ def _gathered(
         rejected=counts.rejected,
         empty=counts.empty,
         cut=counts.cut,
+        others=counts.others,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,6 +19,7 @@ from tersely.tokenize import Tokenizer
 
 _BATCH_BYTES = 1 << 20
 _CONTEXT = 12
+_TRIAL = 4096
 
 
 @runtime_checkable
@@ -71,7 +73,8 @@ def encode_documents(
     Raises:
         TokenizeError: not one document can be encoded.
     """
-    tok.encode(["what is compiled or started on first use is not timed"])
+    with suppress(TokenizeError):  # told below; what is compiled or started on first use is not timed
+        tok.encode([documents.texts[0][:_TRIAL]])
     rows: list[Ragged] = [tok.encode([])]
     encoded, restored = (np.zeros(len(documents.texts), np.bool_) for _ in range(2))
     came_back = np.zeros(len(documents.texts), np.int64)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from html import escape
 from importlib.resources import files
 from typing import TypeAlias
 
-from tersely.corpus.comparison.charts import bar_chart, dot_chart, legend_mark, stacked_chart
+from tersely.corpus.comparison.charts import bar_chart, dot_chart, escape, legend_mark, stacked_chart
 from tersely.corpus.comparison.compared import Compared, Comparison
 from tersely.corpus.comparison.figures import Figures
 
@@ -51,9 +50,14 @@ def measured(comparison: Comparison) -> str:
     if comparison.whole:
         return f"Measured on all {count} documents of {inputs}, {size} of text."
     share = 100 * comparison.measured_bytes / comparison.bytes
+    present, scope = "is present", "the whole"
+    if comparison.partly_read:
+        present = "in what was read is present"
+        known = all(comparison.partly_read.values())
+        scope = "the whole, extrapolated" if known else "what was read: how much follows is not known"
     return (
         f"Measured on {count} documents of {inputs}, {size} of text: {share:.3g} % of {_size(comparison.bytes)}, "
-        "drawn so that every input and group is present. Figures are for the whole."
+        f"drawn so that every input and group {present}. Figures are for {scope}."
     )
 
 
@@ -175,14 +179,12 @@ def _by_part(
     name = escape(what)
     parts = [
         f"<h2>Bytes per token by {name}</h2>",
-        _legend(comparison),
         _dots(comparison, groups, of, lambda figures: figures.bytes_per_token, "bytes per token"),
     ]
     if blanks:
         parts += [
             f"<h2>Tokens per word by {name}</h2>",
             f'<p class="soft">{escape(note or "On a logarithmic axis.")}</p>',
-            _legend(comparison),
             _dots(comparison, blanks, of, lambda figures: figures.tokens_per_word, "tokens per word", True),
         ]
     tables: list[tuple[str, _Get, bool]] = [
@@ -206,11 +208,14 @@ def _dots(
     title: str,
     logarithmic: bool = False,
 ) -> str:
-    """The groups in order of their means, so that the eye finds the worst off at one end."""
+    """The chart with its legend: the groups in order of their means, so that the eye finds the worst off at one end."""
     found = {group: [of(made).get(group) for made in comparison.tokenizers] for group in groups}
     values = {
         group: [get(one) if one and not one.lossy else None for one in row] for group, row in found.items()
     }
+
+    if not any(value is not None for row in values.values() for value in row):
+        return '<p class="soft">Not drawn, because every tokenizer loses text in every part.</p>'
 
     def mean(group: str) -> float:
         present = [value for value in values[group] if value is not None]
@@ -219,7 +224,7 @@ def _dots(
     order = sorted(groups, key=mean, reverse=not logarithmic)
     names = [made.name for made in comparison.tokenizers]
     rows = [values[group] for group in order]
-    return _scroll(dot_chart(title, order, names, rows, logarithmic=logarithmic))
+    return f"{_legend(comparison)}\n{_scroll(dot_chart(title, order, names, rows, logarithmic=logarithmic))}"
 
 
 def _table(

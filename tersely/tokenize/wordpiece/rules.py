@@ -127,7 +127,7 @@ def _of_json(content: str, folder: Path) -> WordPieceFile:
         raise TokenizeError(f"the added token {plain[0]!r} is to be found inside text: use SubwordTokenizer")
     rules = WordPieceRules(
         lowercase=normalizer["lowercase"],
-        strip_accents=normalizer["strip_accents"],
+        strip_accents=normalizer.get("strip_accents"),  # the one field that the library does without
         handle_chinese_chars=normalizer["handle_chinese_chars"],
         clean_text=normalizer["clean_text"],
         unknown=model["unk_token"],

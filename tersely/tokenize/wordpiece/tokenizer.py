@@ -16,7 +16,15 @@ from tersely.errors import TokenizeError
 from tersely.ragged import Ragged
 from tersely.tokenize.batch import in_parts, one_buffer, thread_count
 from tersely.tokenize.characters import character_spans
-from tersely.tokenize.protocol import CONFIG_NAME, Texts, check_unit, config_fingerprint, id_dtype
+from tersely.tokenize.protocol import (
+    CONFIG_NAME,
+    Texts,
+    check_ids,
+    check_unit,
+    config_fingerprint,
+    id_dtype,
+    size_of_vocabulary,
+)
 from tersely.tokenize.wordpiece.rules import ROLES, WordPieceRules, read_wordpiece
 from tersely.tokenize.wordpiece.table import BLOCK, CharacterTable, character_table
 
@@ -35,7 +43,7 @@ class WordPieceTokenizer:
         threads: how many threads encode (the ids do not depend on it); by default one for each processor.
 
     Raises:
-        TokenizeError: a special token is not among the pieces, or two pieces have the same id.
+        TokenizeError: a special token is not among the pieces, two pieces have the same id, or one is out of bounds.
     """
 
     def __init__(
@@ -60,7 +68,7 @@ class WordPieceTokenizer:
         self._spellings = {piece_id: piece for piece, piece_id in self._pieces.items()}
         if len(self._spellings) < len(self._pieces) or min(self._spellings) < 0:
             raise TokenizeError("two pieces of the vocabulary have the same id, or one is below 0")
-        self._vocab_size = max(self._spellings) + 1
+        self._vocab_size = size_of_vocabulary(self._spellings)
         self._dtype = id_dtype(self._vocab_size)
 
     @classmethod
@@ -143,11 +151,13 @@ class WordPieceTokenizer:
         for nothing.
         """
         decoder = tokenizers.decoders.WordPiece(self._rules.prefix, self._rules.cleanup)
+        rows = ids.to_numpy()
+        numbers = Ragged(check_ids(rows.values, self._vocab_size), rows.offsets).to_list()
         try:
-            rows = [[self._spellings[i] for i in row] for row in ids.to_numpy().to_list()]
+            spelled = [[self._spellings[i] for i in row] for row in numbers]
         except KeyError as error:
             raise TokenizeError(f"the id {error} is not in the vocabulary") from None
-        kept = ([piece for piece in row if piece not in self._specials] for row in rows)
+        kept = ([piece for piece in row if piece not in self._specials] for row in spelled)
         return [str(decoder.decode(row)).encode() for row in kept]
 
     def save(self, folder: str | Path) -> None:
@@ -173,7 +183,8 @@ class WordPieceTokenizer:
         from tersely.tokenize.wordpiece.words import encode_documents
 
         lead, trail = self._asked(bos, "bos_token"), self._asked(eos, "eos_token")
-        options = (lead, trail, self._pieces[self._rules.unknown], self._rules.max_word_characters)
+        limit = min(self._rules.max_word_characters, np.iinfo(np.int64).max)  # of what compiled code can hold
+        options = (lead, trail, self._pieces[self._rules.unknown], limit)
         seen = np.zeros(0x110000 // BLOCK, np.bool_)
         if len(documents.values) and documents.values.max() >= 0x80:
             broken = int(blocks_in(documents.values, documents.offsets, seen))

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tersely.errors import TokenizeError, UsageError, choose
+from tersely.errors import UsageError, choose
 from tersely.ragged import Ragged
 from tersely.tokenize.bytes import ByteTokenizer
-from tersely.tokenize.protocol import Texts
+from tersely.tokenize.protocol import Texts, byte_rows
 
 CHUNK_BYTES = 192 << 10
 """Documents are taken together up to this size, so that what the passes of a rule hand on stays in the cache."""
@@ -57,7 +57,7 @@ def segment(texts: Texts, rule: WordRule | str = WordRule.GPT2) -> Ragged:
 
     Costs time linear in the bytes, whatever they are, and 8 bytes of memory for each word.
     """
-    rows = _byte_rows(texts)
+    rows = _rows(texts)
     starts = word_starts(rows.values, rows.offsets, choose(WordRule, rule))
     return nest(rows, starts)
 
@@ -77,16 +77,16 @@ def segment_pieces(
         UsageError: as in ``segment``, or ``max_word_bytes`` is below 4.
     """
     check_max_word_bytes(max_word_bytes)
-    rows = _byte_rows(texts)
+    rows = _rows(texts)
     starts = word_starts(rows.values, rows.offsets, choose(WordRule, rule))
     return cut(rows, rows.values, rows.offsets, starts, max_word_bytes)
 
 
 def check_max_word_bytes(max_word_bytes: int | None) -> None:
     """Raises UsageError unless words can be cut to this size."""
-    if max_word_bytes is not None and max_word_bytes < 4:
+    if max_word_bytes is not None and (type(max_word_bytes) is not int or max_word_bytes < 4):
         raise UsageError(
-            f"max_word_bytes is {max_word_bytes}: a character has up to 4 bytes and is not cut, so allow 4 or more"
+            f"max_word_bytes is {max_word_bytes!r}: a character has up to 4 bytes and is not cut, so allow 4 or more, an integer"
         )
 
 
@@ -147,12 +147,9 @@ def cut(
     return Pieces(words, Ragged(continues, words.offsets))
 
 
-def _byte_rows(texts: Texts) -> Ragged:
+def _rows(texts: Texts) -> Ragged:
     if isinstance(texts, Ragged):
-        rows = texts.to_numpy()
-        if isinstance(rows.values, Ragged) or rows.values.dtype != np.uint8 or rows.values.ndim != 1:
-            raise TokenizeError("a Ragged of documents holds bytes (uint8): this one holds something else")
-        return rows
+        return byte_rows(texts)
     return ByteTokenizer("hnet").encode(texts)  # the layout in which an id is the byte itself
 
 
