@@ -22,6 +22,7 @@ import tokenizers
 from tersely.errors import TokenizeError
 from tersely.ragged import Ragged
 from tersely.tokenize.batch import encode_in_threads
+from tersely.tokenize.protocol import size_of_vocabulary
 from tersely.tokenize.subword.cuts import cutter_of_json, encode_in_parts
 from tersely.tokenize.subword.model import Span, TokenBytes, guarded, ragged_ids
 
@@ -59,7 +60,7 @@ class HuggingFaceModel:
         self._vocabulary: dict[str, int] = self._library.get_vocab(with_added_tokens=True)
         if not self._vocabulary:
             raise TokenizeError("the tokenizer.json has an empty vocabulary")
-        self._vocab_size = max(self._vocabulary.values()) + 1
+        self._vocab_size = size_of_vocabulary(self._vocabulary.values())
         self._threads = threads
         self._allowed = {token: self._vocabulary.get(token, -1) for token in allowed}
         for token in self._allowed:

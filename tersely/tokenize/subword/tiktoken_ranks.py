@@ -16,6 +16,7 @@ import numpy as np
 from tersely.errors import TokenizeError
 from tersely.ragged import Ragged
 from tersely.tokenize.batch import encode_in_threads
+from tersely.tokenize.protocol import size_of_vocabulary
 from tersely.tokenize.subword.model import Span, TokenBytes, guarded, ragged_ids
 
 _R50K = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
@@ -95,7 +96,7 @@ class TiktokenModel:
             ),
             "not a rank file",
         )
-        self._vocab_size = 1 + max([*self._tokens.values(), *encoding.specials.values()])
+        self._vocab_size = size_of_vocabulary([*self._tokens.values(), *encoding.specials.values()])
 
     @property
     def vocab_size(self) -> int:

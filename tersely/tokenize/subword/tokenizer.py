@@ -19,7 +19,16 @@ import numpy as np
 from tersely.errors import TokenizeError, UsageError
 from tersely.ragged import Ragged
 from tersely.tokenize.batch import thread_count
-from tersely.tokenize.protocol import CONFIG_NAME, Texts, as_bytes, check_unit, config_fingerprint, id_dtype
+from tersely.tokenize.protocol import (
+    CONFIG_NAME,
+    Texts,
+    as_bytes,
+    check_ids,
+    check_unit,
+    config_fingerprint,
+    id_dtype,
+    listed,
+)
 from tersely.tokenize.subword.fast import fast_encoder
 from tersely.tokenize.subword.files import file_in, read_json, read_model, stored_specials
 from tersely.tokenize.subword.huggingface import HuggingFaceModel
@@ -195,12 +204,8 @@ class SubwordTokenizer:
         Byte-level vocabularies give back their bytes exactly, also in the middle of a character; others the text of
         the library's decoder as UTF-8.
         """
-        rows = ids.to_numpy()
-        lowest, highest = (int(f(initial=0)) for f in (rows.values.min, rows.values.max))
-        if lowest < 0 or highest >= self.vocab_size:
-            raise TokenizeError(
-                f"ids from {lowest} to {highest} are outside the {self.vocab_size} ids of the vocabulary"
-            )
+        given = ids.to_numpy()
+        rows = Ragged(check_ids(given.values, self.vocab_size), given.offsets)
         if bos or eos:
             rows = _without_ends(rows, self.bos_id if bos else None, self.eos_id if eos else None)
         if self._pieces is not None:
@@ -299,10 +304,9 @@ class SubwordTokenizer:
 
 
 def _as_text(texts: Texts) -> list[str]:
-    if isinstance(texts, str | bytes | Ragged):
-        texts = [bytes(row) for row in as_bytes(texts)]
+    rows = [bytes(row) for row in as_bytes(texts)] if isinstance(texts, Ragged) else listed(texts)
     documents: list[str] = []
-    for index, text in enumerate(texts):
+    for index, text in enumerate(rows):
         try:
             documents.append(text if isinstance(text, str) else text.decode())
         except UnicodeDecodeError as error:
