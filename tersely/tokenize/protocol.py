@@ -1,4 +1,4 @@
-"""What every tokenizer offers, and the dtype of its ids."""
+"""What every tokenizer offers, what counts as documents and as ids, and the dtype of ids."""
 
 from __future__ import annotations
 

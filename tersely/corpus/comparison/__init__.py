@@ -5,7 +5,7 @@ documents.py  which documents are measured: a bounded, reproducible sample in wh
 encodings.py  one tokenizer over these documents
 figures.py    an encoding to figures of the whole input: ratios, rows, and what a group has of both
 flops.py      what a decoder spends on these tokens
-compare.py    ``compare``: all of that for several tokenizers
+compared.py   ``compare``: all of that for several tokenizers
 page.py, charts.py, page.css   the result as one self-contained HTML page
 """
 
