@@ -9,8 +9,8 @@ from small import TEXTS
 
 from tersely.errors import UsageError
 from tersely.tokenize import SubwordTokenizer
+from tersely.tokenize.bytelevel import byte_characters
 from tersely.tokenize.train import WordCounter, train_unigram
-from tersely.tokenize.train.bpe import byte_characters
 from tersely.tokenize.train.unigram import PRICE
 
 

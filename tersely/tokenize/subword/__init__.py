@@ -4,10 +4,11 @@ tokenizer.py           SubwordTokenizer: specials, offsets, decoding, saving
 offsets.py             where tokens come from
 files.py               from a file or a folder to the vocabulary
 model.py               what a vocabulary must offer, and the bytes its ids stand for
-huggingface.py         tokenizer.json, run by tokenizers
+huggingface.py         tokenizer.json, run by tokenizers; decoders.py is which ids stand for bytes
 tiktoken_ranks.py      rank files, run by tiktoken
 sentencepiece_model.py SentencePiece models, run by sentencepiece
-fast.py                gigatoken in place of the two first, as long as it gives the same ids
+cuts.py                long documents in parts
+fast.py                gigatoken in place of tokenizers and tiktoken, as long as it gives the same ids
 """
 
 from tersely.tokenize.subword.tokenizer import SubwordTokenizer as SubwordTokenizer

@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterator
 from string import ascii_letters
 from typing import Any
 
+from tersely.errors import TokenizeError
 from tersely.ragged import Ragged
 
 PART = 1 << 18
@@ -86,7 +87,10 @@ def cutter_of_pieces(
 
 def _tried(encode: Callable[[list[str]], Ragged]) -> Cutter | None:
     """The cutter that puts the space where this vocabulary needs it."""
-    whole = encode([_TRIAL]).values.tolist()
+    try:
+        whole = encode([_TRIAL]).values.tolist()
+    except TokenizeError:
+        return None  # a vocabulary that cannot encode any text
     for cutter in (Cutter(keeps_space=True), Cutter(keeps_space=False)):
         if all(encode(cutter.cut(_TRIAL, size)).values.tolist() == whole for size in (1, 7, 20)):
             return cutter

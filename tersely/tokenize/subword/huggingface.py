@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping
-from enum import StrEnum
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -22,8 +20,10 @@ import tokenizers
 from tersely.errors import TokenizeError
 from tersely.ragged import Ragged
 from tersely.tokenize.batch import encode_in_threads
+from tersely.tokenize.bytelevel import bytes_of
 from tersely.tokenize.protocol import size_of_vocabulary
 from tersely.tokenize.subword.cuts import cutter_of_json, encode_in_parts
+from tersely.tokenize.subword.decoders import Decoder, decoder_kind, is_byte
 from tersely.tokenize.subword.model import Span, TokenBytes, guarded, ragged_ids
 
 # Spellings under which the specials are known, for files that stand without their tokenizer_config.json.
@@ -33,7 +33,6 @@ USUAL_NAMES = {
     "pad_token": ("<pad>", "[PAD]", "<|pad|>", "<|padding|>"),
 }
 _SPACE = "\u2581"  # what stands for a space in vocabularies of SentencePiece's kind
-_BYTE = re.compile("<0x[0-9A-F]{2}>")
 _HIDDEN = "\uffff"  # no character, so no text has it
 _MARKS = 8  # so many marks at most may have been composed with a letter
 _AT_A_TIME = 1 << 20  # characters in one call of the library
@@ -164,14 +163,14 @@ class HuggingFaceModel:
             return list(encoding.offsets)
         unknown = self._unknown_ids
         return [
-            span if number in unknown or _is_byte(token) else self._checked(text, token, span)
+            span if number in unknown or is_byte(token) else self._checked(text, token, span)
             for number, token, span in zip(encoding.ids, encoding.tokens, encoding.offsets, strict=True)
         ]
 
     def _checked(self, text: str, token: str, span: Span) -> Span:
         """The range, wide enough to hold what the token was made of; raises TokenizeError if none around it is."""
         start, stop = span
-        said = (_bytes_of(token) if self._byte_level else token.replace(_SPACE, " ").encode()).strip()
+        said = (bytes_of(token) if self._byte_level else token.replace(_SPACE, " ").encode()).strip()
         if not said:
             return (start, start) if text[start:stop].strip() else span
         if start == stop or said in text[start:stop].encode():
@@ -206,7 +205,7 @@ class HuggingFaceModel:
 
     def pieces(self) -> TokenBytes | None:
         """The bytes of each id, for decoders that look at no neighbours."""
-        kind = _decoder_kind(self._content.get("decoder"))
+        kind = decoder_kind(self._content.get("decoder"))
         if kind is None:
             return None
         left_out = {token["content"] for token in _added(self._content) if token.get("special")}
@@ -218,15 +217,15 @@ class HuggingFaceModel:
             exact[number] = number not in self._unknown_ids and token not in left_out
             if token in left_out:
                 continue
-            if kind is _Decoder.BYTE_LEVEL:
-                rows[number] = token.encode() if token in added else _bytes_of(token)
-            elif kind is not _Decoder.METASPACE and _is_byte(token):
+            if kind is Decoder.BYTE_LEVEL:
+                rows[number] = token.encode() if token in added else bytes_of(token)
+            elif kind is not Decoder.METASPACE and is_byte(token):
                 rows[number], single[number] = bytes([int(token[3:5], 16)]), True
             else:
                 rows[number] = token.replace(_SPACE, " ").encode()
                 firsts[number] = token.replace(_SPACE, "").encode()
-        at_start = Ragged.from_rows(firsts) if kind is _Decoder.METASPACE and self._drops_first else None
-        return TokenBytes(Ragged.from_rows(rows), exact, single, at_start, kind is _Decoder.LLAMA)
+        at_start = Ragged.from_rows(firsts) if kind is Decoder.METASPACE and self._drops_first else None
+        return TokenBytes(Ragged.from_rows(rows), exact, single, at_start, kind is Decoder.LLAMA)
 
     @property
     def _drops_first(self) -> bool:
@@ -234,7 +233,7 @@ class HuggingFaceModel:
 
     @cached_property
     def _byte_level(self) -> bool:
-        return _decoder_kind(self._content.get("decoder")) is _Decoder.BYTE_LEVEL
+        return decoder_kind(self._content.get("decoder")) is Decoder.BYTE_LEVEL
 
 
 def _engine(content: dict[str, Any]) -> tokenizers.Tokenizer:
@@ -306,59 +305,6 @@ def _without_specials(content: dict[str, Any], allowed: set[str]) -> dict[str, A
             hidden = dict.fromkeys(("special", "lstrip", "rstrip", "single_word", "normalized"), False)
             added.append(token | hidden | {"content": _HIDDEN + token["content"]})
     return content | {"added_tokens": added, "model": model}
-
-
-class _Decoder(StrEnum):
-    """The decoders that need to know no neighbours."""
-
-    BYTE_LEVEL = "byte-level"
-    LLAMA = "one space dropped"
-    GEMMA = "no space dropped"
-    METASPACE = "spaces of the first token dropped"
-
-
-_REPLACE = {"type": "Replace", "pattern": {"String": _SPACE}, "content": " "}
-_LLAMA = [
-    _REPLACE,
-    {"type": "ByteFallback"},
-    {"type": "Fuse"},
-    {"type": "Strip", "content": " ", "start": 1, "stop": 0},
-]
-
-
-def _decoder_kind(decoder: Any) -> _Decoder | None:
-    parts = decoder.get("decoders", [decoder]) if isinstance(decoder, dict) else []
-    if parts == _LLAMA:
-        return _Decoder.LLAMA
-    if parts == _LLAMA[:3]:
-        return _Decoder.GEMMA
-    kinds = [part["type"] for part in parts]
-    if kinds == ["Metaspace"] and decoder.get("replacement") == _SPACE:
-        return _Decoder.METASPACE
-    return _Decoder.BYTE_LEVEL if kinds == ["ByteLevel"] else None
-
-
-def _alphabet() -> dict[str, int]:
-    """The characters that stand for bytes in byte-level vocabularies: printable Latin-1 as itself, the rest from U+0100."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others: Iterable[int] = (byte for byte in range(256) if byte not in printable)
-    return {chr(byte): byte for byte in printable} | {
-        chr(256 + place): byte for place, byte in enumerate(others)
-    }
-
-
-_BYTE_OF = _alphabet()
-
-
-def _bytes_of(token: str) -> bytes:
-    try:
-        return bytes([_BYTE_OF[character] for character in token])
-    except KeyError:
-        return token.encode()  # not made of the alphabet: it is what it says
-
-
-def _is_byte(token: str) -> bool:
-    return _BYTE.fullmatch(token) is not None
 
 
 def _is_mark(character: str) -> bool:

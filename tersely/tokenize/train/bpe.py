@@ -16,6 +16,7 @@ from tokenizers import Regex, decoders, models, pre_tokenizers
 
 from tersely.errors import UsageError
 from tersely.ragged import Ragged
+from tersely.tokenize.bytelevel import byte_characters
 from tersely.tokenize.train.count import Price, WordCounts
 from tersely.tokenize.train.merges import learn_merges
 from tersely.tokenize.train.words import LOOSE_PATTERN
@@ -27,17 +28,6 @@ PRICE = Price(24, 64)
 
 WORDS_IN_TOKEN = 4
 """A superword has at most so many words."""
-
-_OWN_BYTES = [*range(33, 127), *range(161, 173), *range(174, 256)]
-
-
-def byte_characters() -> list[str]:
-    """For each byte the printable character that stands for it in byte-level vocabularies (of GPT-2).
-
-    Printable Latin-1 characters stand for themselves, the other bytes, in order, for the characters from U+0100 on.
-    """
-    others = [byte for byte in range(256) if byte not in _OWN_BYTES]
-    return [chr(byte if byte in _OWN_BYTES else 256 + others.index(byte)) for byte in range(256)]
 
 
 def train_bpe(

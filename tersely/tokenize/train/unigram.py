@@ -13,7 +13,8 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
 from tersely.errors import TokenizeError, UsageError
-from tersely.tokenize.train.bpe import byte_characters, merges_in
+from tersely.tokenize.bytelevel import byte_characters
+from tersely.tokenize.train.bpe import merges_in
 from tersely.tokenize.train.count import Price, WordCounts
 
 PRICE = Price(40, 200)
