@@ -27,6 +27,9 @@ _NEEDED = (
     "rich",
     "orjson",
     "xxhash",
+    "regex",
+    "sentencepiece",
+    "tiktoken",
 )
 _OPTIONAL = {
     "triton": "[gpu] kernels for CUDA devices",
