@@ -6,6 +6,7 @@ job. Where it differs the job goes on with the vocabulary's own library, from th
 
 from __future__ import annotations
 
+import importlib
 import json
 import tempfile
 import warnings
@@ -105,7 +106,7 @@ def fast_encoder(model: SubwordModel, threads: int) -> FastEncoder | None:
     if not known and not (isinstance(model, HuggingFaceModel) and model.kind == "BPE"):
         return None  # kinds that it does not know
     try:
-        import gigatoken  # pyright: ignore[reportUnusedImport]  # noqa: F401
+        importlib.import_module("gigatoken")
     except ImportError:
         return None
     try:
@@ -124,8 +125,7 @@ def _around(added: list[dict[str, Any]]) -> list[str]:
 
 
 def _gigatoken(model: SubwordModel) -> Any:
-    import gigatoken
-
+    gigatoken: Any = importlib.import_module("gigatoken")
     if isinstance(model, HuggingFaceModel) and any(
         token.get(flag) for token in model.added for flag in ("single_word", "lstrip", "rstrip")
     ):
