@@ -20,7 +20,8 @@ from tersely.errors import TerselyError
 _COMMANDS = {
     "prepare": "Tokenize and pack documents into Arrow shards.",
     "train": "Train a BPE, WordPiece or Unigram vocabulary.",
-    "inspect": "Show what a prepared folder holds.",
+    "inspect": "Show what a prepared folder holds; compare tokenizers.",
+    "peek": "Show rows of a prepared folder as text.",
     "verify": "Check a prepared folder to the last byte.",
     "doctor": "Say what this machine can run, and why not.",
 }

@@ -39,6 +39,23 @@ class StoredPieces:
     first: np.ndarray[Any, Any]
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a piece of a row is from: the id of its document, the token in it where the piece starts, and its length."""
+
+    document: int
+    start: int
+    length: int
+
+
+@dataclass(frozen=True)
+class StoredRow:
+    """A row as it is stored: ``input_ids`` has a row for each of its pieces, ``places`` says where they are from."""
+
+    input_ids: Ragged
+    places: list[Place]
+
+
 class ShardFolder:
     """A finished prepared folder. Opening it checks the manifest and the size of every shard, not their content.
 
@@ -101,6 +118,29 @@ class ShardFolder:
             ShardError: the file is damaged, or has not a row for each document.
         """
         return read_fields(self.path, self.manifest)
+
+    def row(self, index: int) -> StoredRow:
+        """The ``index``-th stored row, its pieces in order.
+
+        Raises:
+            IndexError: there is no such row.
+        """
+        if not 0 <= index < self.manifest.rows:
+            raise IndexError(f"row {index} of {self.manifest.rows}")
+        for shard in self.shards:
+            if index < len(shard.input_ids):
+                lengths = shard.seq_lengths[index].astype(np.int64)
+                columns = (shard.document_ids[index], shard.document_starts[index], lengths)
+                places = [Place(*numbers) for numbers in zip(*(c.tolist() for c in columns), strict=True)]
+                offsets = np.concatenate([[0], np.cumsum(lengths)])
+                return StoredRow(Ragged(shard.input_ids[index], offsets), places)
+            index -= len(shard.input_ids)
+        raise AssertionError("the manifest counts more rows than the shards hold")
+
+    def fields_of(self, document: int) -> dict[str, str]:
+        """What its source gave beside the document of this id: its row of ``document_fields``."""
+        table = self.document_fields
+        return {name: table.column(name)[document].as_py() for name in table.column_names}
 
     def tokens(self, document: int, start: int, stop: int) -> np.ndarray[Any, Any]:
         """Tokens ``start`` to ``stop`` of the ``document``-th stored document (a view of the file if in one piece)."""
