@@ -107,3 +107,13 @@ def test_pieces_that_only_look_like_bytes_are_text(llama_json):
     content["model"]["vocab"]["<0xZZ>"] = len(content["model"]["vocab"])
     tok = SubwordTokenizer(json.dumps(content))
     assert tok.decode(Ragged(np.array([tok.vocab_size - 1]), [0, 1])) == [b"<0xZZ>"]
+
+
+def test_the_space_put_before_a_text_has_an_empty_range(llama_json):
+    tok = SubwordTokenizer(llama_json, fast=False)
+    for text in ["\n\u2581", "\x85a\u2581", "\U0001f1e9\u2581", "b\u2581"]:
+        spans = tok.encode_with_offsets([text])[1].values.tolist()
+        assert spans[0] == [0, 0], ascii(text)
+        assert all(stop <= start for (_, stop), (start, _) in zip(spans[:-1], spans[1:], strict=True)), ascii(
+            text
+        )

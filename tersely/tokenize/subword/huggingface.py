@@ -162,10 +162,13 @@ class HuggingFaceModel:
         if self._engine.normalizer is None:
             return list(encoding.offsets)
         unknown = self._unknown_ids
-        return [
+        spans = [
             span if number in unknown or is_byte(token) else self._checked(text, token, span)
             for number, token, span in zip(encoding.ids, encoding.tokens, encoding.offsets, strict=True)
         ]
+        if spans and not encoding.tokens[0].strip(_SPACE) and not text.startswith((" ", _SPACE)):
+            spans[0] = (0, 0)
+        return spans
 
     def _checked(self, text: str, token: str, span: Span) -> Span:
         """The range, wide enough to hold what the token was made of; raises TokenizeError if none around it is."""
