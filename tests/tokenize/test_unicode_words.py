@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import regex
+from unicode_of_regex import needs_unicode_18
 
 from tersely.tokenize import segment
 from tersely.tokenize.words import reference
@@ -73,6 +74,7 @@ def test_every_line_of_the_conformance_test_passes(shared):
     assert len(expected) > 1800
 
 
+@needs_unicode_18
 def test_the_unicode_table_is_that_of_the_regex_package():
     names, codes, version = kinds()
     assert version == "18.0"

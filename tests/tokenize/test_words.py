@@ -9,6 +9,7 @@ import pytest
 import regex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from unicode_of_regex import needs_unicode_18
 
 from tersely import Ragged
 from tersely.errors import TokenizeError, UsageError
@@ -59,6 +60,7 @@ def naughty(shared):
 # -- against the twins ------------------------------------------------------------------------------------------
 
 
+@needs_unicode_18
 @pytest.mark.parametrize("rule", RULES)
 @settings(max_examples=400)
 @given(documents)
@@ -143,6 +145,7 @@ def test_the_patterns_are_those_that_tiktoken_publishes():
 # -- what breaks others -----------------------------------------------------------------------------------------
 
 
+@needs_unicode_18
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(
     "text",
