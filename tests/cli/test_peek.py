@@ -6,14 +6,14 @@ import pytest
 from click.testing import CliRunner
 from small import TEXTS
 
-from tersely.cli.peek import command
+from tersely.cli.main import cli
 from tersely.corpus import find_sources, prepare
 from tersely.errors import UsageError
 from tersely.shards import ShardFolder
 
 
 def peek(*arguments):
-    done = CliRunner().invoke(command, [str(a) for a in arguments], standalone_mode=False)
+    done = CliRunner().invoke(cli, ["peek", *map(str, arguments)], standalone_mode=False)
     if done.exception:
         raise done.exception
     return done.output
