@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from tersely.cli.inputs import input_format_option, text_field_option
 from tersely.cli.output import ByteCount, count, json_option, print_json, print_table, share, size
 
 _BAR = 40
@@ -47,16 +48,8 @@ _BAR = 40
 @click.option(
     "--hidden", type=click.IntRange(min=1), default=768, show_default=True, help="Width of that model."
 )
-@click.option(
-    "--text-field", default="text", show_default=True, help="JSON field or Parquet column with the text."
-)
-@click.option(
-    "--input-format",
-    type=click.Choice(["auto", "jsonl", "text", "parquet", "fasta"]),
-    default="auto",
-    show_default=True,
-    help="What the inputs hold, where their names do not say.",
-)
+@text_field_option
+@input_format_option
 @json_option
 def command(inputs: tuple[str, ...], specs: str | None, as_json: bool, **options: Any) -> int:
     """Show what a prepared folder holds: counts, tokenizer, packing, sources, and how long its documents are.

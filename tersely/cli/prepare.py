@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tersely.cli.inputs import input_format_option, text_field_option
 from tersely.cli.output import (
     count,
     json_option,
@@ -79,9 +80,7 @@ _QUARANTINED = 3
 @click.option(
     "--eos/--no-eos", default=True, show_default=True, help="Close each document with the eos id, if any."
 )
-@click.option(
-    "--text-field", default="text", show_default=True, help="JSON field or Parquet column with the text."
-)
+@text_field_option
 @click.option(
     "--field",
     "fields",
@@ -89,13 +88,7 @@ _QUARANTINED = 3
     metavar="NAME",
     help="Keep this JSON field or Parquet column of each document in documents.arrow; repeatable.",
 )
-@click.option(
-    "--input-format",
-    type=click.Choice(["auto", "jsonl", "text", "parquet", "fasta"]),
-    default="auto",
-    show_default=True,
-    help="What the inputs hold, where their names do not say.",
-)
+@input_format_option
 @click.option(
     "--sample", is_flag=True, help="Use the built-in corpus: Python's own source files and docstrings."
 )

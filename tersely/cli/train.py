@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tersely.cli.inputs import input_format_option, text_field_option
 from tersely.cli.output import count, json_option, print_json, print_table, progress_bar, share, size
 
 if TYPE_CHECKING:
@@ -76,16 +77,8 @@ class _Bytes(click.ParamType):
     "--lowercase/--cased", default=True, show_default=True, help="Lower letters, strip accents (wordpiece)."
 )
 @click.option("--by", metavar="FIELD", help="Report also by this field of the records, such as a language.")
-@click.option(
-    "--text-field", default="text", show_default=True, help="JSON field or Parquet column with the text."
-)
-@click.option(
-    "--input-format",
-    type=click.Choice(["auto", "jsonl", "text", "parquet"]),
-    default="auto",
-    show_default=True,
-    help="What the inputs hold, where their names do not say.",
-)
+@text_field_option
+@input_format_option
 @click.option(
     "--sample", is_flag=True, help="Use the built-in corpus: Python's own source files and docstrings."
 )

@@ -86,15 +86,7 @@ def prepare(
         CorpusError: the folder is in use, or an input cannot be opened.
         UsageError: an argument is not allowed, such as ``bos`` for a tokenizer without that id.
     """
-    named = isinstance(tokenizer, str | Path)
-    tok = (
-        load_tokenizer(tokenizer, threads=threads, allowed_specials=allowed_specials or None)
-        if named
-        else tokenizer
-    )
-    if isinstance(tok, SubwordTokenizer):
-        tok.new_job()
-    spec = str(tokenizer) if named else type(tokenizer).__name__
+    tok, spec = _tokenizer(tokenizer, threads, allowed_specials)
     if bos and tok.bos_id is None:
         raise UsageError(f"the tokenizer {spec} has no bos id: leave --bos out")
     eos = eos and tok.eos_id is not None
@@ -134,6 +126,19 @@ def prepare(
         **job.rows.waste,
     )
     return writer.finish(manifest)
+
+
+def _tokenizer(
+    given: Tokenizer | str | Path, threads: int | None, allowed_specials: Sequence[str]
+) -> tuple[Tokenizer, str]:
+    """The tokenizer, ready for a new job, and what the manifest calls it."""
+    if isinstance(given, str | Path):
+        tok = load_tokenizer(given, threads=threads, allowed_specials=allowed_specials or None)
+    else:
+        tok = given
+    if isinstance(tok, SubwordTokenizer):
+        tok.new_job()
+    return tok, str(given) if isinstance(given, str | Path) else type(given).__name__
 
 
 def _claim(out: Path) -> Path:
