@@ -47,6 +47,12 @@ class Rejected:
         return cls(line, byte, reason, hashlib.sha256(record).hexdigest(), excerpt)
 
 
+@dataclass(frozen=True)
+class Span:
+    start: int
+    stop: int
+
+
 @dataclass
 class Batch:
     """Some consecutive records of an input.
@@ -70,6 +76,16 @@ class Batch:
     repaired: int = 0
     bytes_read: int = 0
     complete: bool = True
+    lines_read: int = 0
+
+    @property
+    def fault(self):
+        return "" if self.complete else "broke off"
+
+    def without(self, texts):
+        from dataclasses import replace
+        keep = [i for i in range(len(self.texts)) if i not in texts]
+        return replace(self, texts=[self.texts[i] for i in keep], lines=[self.lines[i] for i in keep], bytes_at=[self.bytes_at[i] for i in keep], fields={n: [c[i] for i in keep] for n, c in self.fields.items()})
 
     @classmethod
     def carrying(cls, fields: Sequence[str]) -> Batch:

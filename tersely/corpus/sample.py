@@ -30,7 +30,10 @@ class SampleSource:
         )
         self.size = sum(file.stat().st_size for file in self._files)
 
-    def batches(self) -> Iterator[Batch]:
+    def spans(self, target):
+        return [None]
+
+    def batches(self, span=None) -> Iterator[Batch]:
         """Source files in the order of their paths, each followed by its docstrings."""
         batch, size, read = Batch(), 0, 0
         for number, file in enumerate(self._files, 1):

@@ -59,7 +59,10 @@ class FileSource:
     size: int
     fields: tuple[str, ...] = ()
 
-    def batches(self) -> Iterator[Batch]:
+    def spans(self, target):
+        return [None]
+
+    def batches(self, span=None) -> Iterator[Batch]:
         """All records of the file, in order."""
         if self.format is InputFormat.PARQUET and self.path is not None:
             return parquet_batches(self.path, self.text_field, self.fields)
