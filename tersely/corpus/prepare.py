@@ -129,8 +129,11 @@ def prepare(
     if (finished := place.finished()) is not None:
         return _same(finished, job_plan, place)
     names = tuple(dict.fromkeys(name for source in sources for name in source.fields))
-    serial = executor is None
-    job = Job(place.out, settings, names, threads, tok if serial else None)
+    if not job_plan.readable_again:
+        executor = None  # other processes cannot read this one's standard input
+        if share[1] > 1:
+            raise UsageError("standard input and pipes cannot be read in shares: name files")
+    job = Job(place.out, settings, names, threads, tok if executor is None else None)
     with _telling(place), place.claimed(job_plan, share, allow_changed):
         place.save_tokenizer(tok)
         tasks = range(share[0], len(job_plan.tasks), share[1])

@@ -165,7 +165,12 @@ class Place:
     def save_tokenizer(self, tok: Tokenizer) -> None:
         """Puts a copy of the tokenizer into the folder, if it is not there already."""
         final = self.out / "tokenizer"
-        if not final.exists():
+        if final.exists():
+            if load_tokenizer(final).fingerprint != tok.fingerprint:
+                raise CorpusError(
+                    f"{final} is not the tokenizer of this job: remove {self.out}, or choose another --out"
+                )
+        else:
             temporary = self.work / f"{TEMPORARY}{uuid.uuid4().hex}"
             tok.save(temporary)
             for path in temporary.rglob("*"):
@@ -176,8 +181,6 @@ class Place:
             except OSError:  # another process was first
                 shutil.rmtree(temporary)
             sync_folder(self.out)
-        if load_tokenizer(final).fingerprint != tok.fingerprint:
-            raise CorpusError(f"{final} is not the tokenizer of this job: remove {self.out}, or choose another --out")
 
     def _sweep(self) -> None:
         """Removes unfinished files of a run that was killed."""

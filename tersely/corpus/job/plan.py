@@ -77,8 +77,9 @@ class JobPlan:
 
     @property
     def readable_again(self) -> bool:
-        """Whether every input can be read a second time, as standard input cannot."""
-        return all(source.get("path", "") is not None for source in self.sources)
+        """Whether every input can be read a second time, as standard input and other pipes cannot."""
+        pairs = zip(self.sources, self.stamps, strict=True)
+        return all(stamp is not None for source, stamp in pairs if "path" in source)
 
 
 def make_plan(sources: Sequence[Source], settings: Settings) -> JobPlan:

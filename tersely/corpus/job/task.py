@@ -20,6 +20,7 @@ from tersely.corpus.job.place import Place
 from tersely.corpus.job.plan import Part, Settings
 from tersely.corpus.job.rows import Rows
 from tersely.corpus.read import Batch, Rejected, Source
+from tersely.errors import FingerprintError
 from tersely.load import load_tokenizer
 from tersely.shards import Journal, ShardEntry, write_fields, write_shard
 from tersely.shards.atomic import whole_file
@@ -52,6 +53,8 @@ class Job:
 @lru_cache(maxsize=2)
 def _loaded(folder: str, fingerprint: str, threads: int | None) -> Tokenizer:
     tok = load_tokenizer(folder, threads=threads)
+    if tok.fingerprint != fingerprint:
+        raise FingerprintError(f"the tokenizer in {folder} is not the one of the job: give the tokenizer as a file")
     if isinstance(tok, SubwordTokenizer):
         tok.new_job()
     return tok
