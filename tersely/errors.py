@@ -53,6 +53,10 @@ class CorpusError(TerselyError, OSError):
     """An input cannot be read at all, or the output folder cannot be used."""
 
 
+class ExecutorError(TerselyError, RuntimeError):
+    """Work was not done: there are no workers for it, or what it raised is known by its text only."""
+
+
 class ShardError(TerselyError, ValueError):
     """A prepared folder is damaged, unfinished, or of a format this version does not read."""
 
