@@ -1,19 +1,7 @@
+"""How independent tasks are run: in this process, in processes of this machine, or on a Ray cluster."""
 
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, Protocol
-I=TypeVar("I"); R=TypeVar("R")
-@dataclass(frozen=True)
-class Outcome(Generic[I,R]):
-    item: I
-    result: R|None=None
-    error: BaseException|None=None
-    died: str=""
-class Executor(Protocol):
-    def run(self, work, items): ...
-class SerialExecutor:
-    def run(self, work, items):
-        for item in items:
-            try:
-                yield Outcome(item, work(item))
-            except Exception as e:
-                yield Outcome(item, error=e)
+from tersely.corpus.executors.local import LocalExecutor as LocalExecutor
+from tersely.corpus.executors.protocol import Executor as Executor
+from tersely.corpus.executors.protocol import Outcome as Outcome
+from tersely.corpus.executors.ray import RayExecutor as RayExecutor
+from tersely.corpus.executors.serial import SerialExecutor as SerialExecutor
