@@ -67,12 +67,12 @@ def processors() -> int:
 def executor_of(engine: str, workers: int) -> Executor:
     """What runs the tasks."""
     if engine == "ray":
-        from tersely.corpus.executors.ray import RayExecutor
+        from tersely.corpus.executors import RayExecutor
 
         return RayExecutor()
     from tersely.corpus.executors import LocalExecutor
 
-    return LocalExecutor(workers)
+    return LocalExecutor(workers, preload=["tersely.corpus.job.task"])
 
 
 def share_of(text: str | None) -> tuple[int, int]:

@@ -290,7 +290,7 @@ def test_a_document_of_two_sources_is_found(tmp_path):
     prepare(find_sources([tmp_path / "two.jsonl"])[0], tmp_path / "out", capacity=64)
     source = json.loads((tmp_path / "out/manifest.json").read_text())["sources"][0]
     change(tmp_path / "out", sources=[source, source | {"name": "b", "records_in": 0, "documents": 0}])
-    reseal(tmp_path / "out", source_ids=Ragged([1, 0], [0, 1, 2]))
+    reseal(tmp_path / "out", source_ids=Ragged(np.array([1, 0]), [0, 1, 2]))
     assert "a document of two sources" in faults(tmp_path / "out")[0]
 
 

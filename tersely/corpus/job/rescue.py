@@ -8,7 +8,8 @@ one is put into quarantine, and the task goes on without it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -23,9 +24,8 @@ def run_tasks(
     job: Job,
     tasks: Sequence[TaskInput],
     executor: Executor,
-    on_done: Callable[[TaskInput], None] = lambda task: None,
 ) -> None:
-    """Runs all tasks to their end; ``on_done`` is called for each.
+    """Runs all tasks to their end.
 
     Raises:
         UnfinishedError: a task's process dies again and again, and no single record is to blame.
@@ -35,13 +35,12 @@ def run_tasks(
     waiting = list(tasks)
     while waiting:
         died: list[tuple[TaskInput, str]] = []
-        for outcome in executor.run(partial(run_task, job), waiting):
-            if how := _death(outcome):
-                died.append((outcome.item, how))
-            elif outcome.error is not None:
-                raise outcome.error
-            else:
-                on_done(outcome.item)
+        with closing(executor.run(partial(run_task, job), waiting)) as outcomes:
+            for outcome in outcomes:
+                if how := _death(outcome):
+                    died.append((outcome.item, how))
+                elif outcome.error is not None:
+                    raise outcome.error
         for task, how in died:
             deaths[task.number] += 1
             if deaths[task.number] > 1:
@@ -83,7 +82,7 @@ def _blame(job: Job, task: TaskInput, executor: Executor, how: str) -> None:
 
     def run(first: int, last: int) -> tuple[int, str]:
         probe = _Probe(task, at.part, at.batch, first, last)
-        outcome = next(iter(executor.run(partial(_probe, job), [probe])))
+        (outcome,) = executor.run(partial(_probe, job), [probe])
         died = _death(outcome)
         if outcome.error is not None and not died:
             raise outcome.error
