@@ -4,8 +4,10 @@ from tersely.corpus.estimate import Estimate as Estimate
 from tersely.corpus.estimate import estimate as estimate
 from tersely.corpus.prepare import prepare as prepare
 from tersely.corpus.read import Batch as Batch
+from tersely.corpus.read import OnInvalid as OnInvalid
 from tersely.corpus.read import Rejected as Rejected
 from tersely.corpus.read import Source as Source
+from tersely.corpus.read import Span as Span
 from tersely.corpus.sample import SampleSource as SampleSource
 from tersely.corpus.sources import InputFormat as InputFormat
 from tersely.corpus.sources import find_sources as find_sources

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Protocol
 
 BATCH_BYTES = 4 << 20
@@ -18,8 +19,36 @@ BATCH_BYTES = 4 << 20
 MAX_RECORD_BYTES = 256 << 20
 """A longer record is quarantined instead of read, so that one endless line cannot fill the memory."""
 
+BATCH_REJECTS = 10_000
+"""A batch is given out once it holds this many rejected records, so that a file of nothing else fits the memory."""
+
+BOM = b"\xef\xbb\xbf"
+"""The byte order mark of UTF-8; no part of the text where an input begins with it."""
+
 _EXCERPT = 80
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class OnInvalid(StrEnum):
+    """What becomes of a document whose bytes are not UTF-8."""
+
+    QUARANTINE = "quarantine"
+    """It is rejected, with the place of the first wrong byte."""
+    REPLACE = "replace"
+    """What is wrong becomes U+FFFD, as the Unicode standard (section 3.9) recommends; ``Batch.repaired`` counts it."""
+    BYTES = "bytes"
+    """It is given as its bytes; all other documents remain strings."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A part of one input that can be read alone: bytes (JSON lines, FASTA) or row groups (Parquet), half open.
+
+    A record belongs to the span that its first byte lies in.
+    """
+
+    start: int
+    stop: int
 
 
 @dataclass(frozen=True)
@@ -27,7 +56,7 @@ class Rejected:
     """A record that cannot become a document.
 
     Attributes:
-        line: its line (JSON lines, FASTA), row (Parquet) or 1 (text), counted from 1; 0 if it is the input as a whole.
+        line: its line (JSON lines, FASTA), row (Parquet) or 1 (text), counted from 1 at the beginning of the span.
         byte: where it starts in the uncompressed input, counted from 0; -1 where the format has no such place.
         reason: one clause that says what is wrong with it.
         sha256: of its bytes, to find it again; empty where they were not all in hand.
@@ -58,47 +87,66 @@ class Batch:
     """Some consecutive records of an input.
 
     Attributes:
-        texts: the documents, some of which may be empty.
+        texts: the documents, some of which may be empty; bytes only under ``OnInvalid.BYTES``.
         lines: for each text its line, as in ``Rejected``.
         bytes_at: for each text its byte, as in ``Rejected``.
         fields: for each field that was asked for, its value for each text, "" where the record has none.
         rejected: the records in between that are no documents.
-        repaired: how many texts had lone surrogates, which were replaced with U+FFFD.
-        bytes_read: bytes of the input, as stored, that have been read so far.
-        complete: False on the last batch of an input that broke off before its end.
+        repaired: how many texts had lone surrogates or, under ``OnInvalid.REPLACE``, bytes that are not UTF-8, which
+            were replaced with U+FFFD.
+        bytes_read: bytes of the span, as stored, that have been read so far.
+        lines_read: lines (Parquet: rows) of the span that have been read so far, blank and rejected ones included.
+        fault: on the last batch of an input that cannot be read to its end, why; else empty.
     """
 
-    texts: list[str] = field(default_factory=list)
+    texts: list[str | bytes] = field(default_factory=list[str | bytes])
     lines: list[int] = field(default_factory=list)
     bytes_at: list[int] = field(default_factory=list)
     fields: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     rejected: list[Rejected] = field(default_factory=list)
     repaired: int = 0
     bytes_read: int = 0
-    complete: bool = True
     lines_read: int = 0
+    fault: str = ""
 
     @property
-    def fault(self):
-        return "" if self.complete else "broke off"
+    def complete(self) -> bool:
+        """Whether the input did not break off here."""
+        return not self.fault
 
-    def without(self, texts):
-        from dataclasses import replace
-        keep = [i for i in range(len(self.texts)) if i not in texts]
-        return replace(self, texts=[self.texts[i] for i in keep], lines=[self.lines[i] for i in keep], bytes_at=[self.bytes_at[i] for i in keep], fields={n: [c[i] for i in keep] for n, c in self.fields.items()})
+    @property
+    def strings(self) -> list[str]:
+        """The texts, with U+FFFD for what is not UTF-8 in those that are bytes."""
+        return [text if isinstance(text, str) else text.decode("utf-8", "replace") for text in self.texts]
 
     @classmethod
     def carrying(cls, fields: Sequence[str]) -> Batch:
         """An empty batch that takes these fields beside each text."""
         return cls(fields={name: [] for name in fields})
 
-    def add(self, text: str, line: int, byte: int, values: Sequence[str] = ()) -> None:
+    def add(self, text: str | bytes, line: int, byte: int, values: Sequence[str] = ()) -> None:
         """Adds a document; ``values`` are one for each field, in the order of ``fields``."""
         self.texts.append(text)
         self.lines.append(line)
         self.bytes_at.append(byte)
         for column, value in zip(self.fields.values(), values, strict=True):
             column.append(value)
+
+    def add_raw(
+        self, content: bytes, line: int, byte: int, values: Sequence[str], on_invalid: OnInvalid
+    ) -> None:
+        """Adds a document that should be UTF-8; if it is not, what becomes of it is ``on_invalid``'s to say."""
+        try:
+            self.add(content.decode(), line, byte, values)
+        except UnicodeDecodeError as error:
+            if on_invalid is OnInvalid.QUARANTINE:
+                reason = f"invalid UTF-8 at byte {error.start}"
+                self.rejected.append(Rejected.of(content, line, byte, reason))
+            elif on_invalid is OnInvalid.BYTES:
+                self.add(content, line, byte, values)
+            else:
+                self.add(content.decode("utf-8", "replace"), line, byte, values)
+                self.repaired += 1
 
 
 class Source(Protocol):
@@ -119,8 +167,15 @@ class Source(Protocol):
         """The names in ``Batch.fields`` of its batches, the same in each."""
         ...
 
-    def batches(self) -> Iterator[Batch]:
-        """All records, in order; an input without records gives no batch or an empty one."""
+    def spans(self, target: int) -> list[Span | None]:
+        """Consecutive parts of about ``target`` stored bytes, which together are the input; ``[None]`` is all of it.
+
+        They depend on the input and ``target`` alone.
+        """
+        ...
+
+    def batches(self, span: Span | None = None) -> Iterator[Batch]:
+        """All records of the span, or of the input, in order; at least one batch, maybe empty."""
         ...
 
 

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from tersely.corpus.read import BATCH_BYTES, Batch, Rejected
+from tersely.corpus.read import BATCH_BYTES, Batch, Rejected, Span
 
 _LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
 
@@ -30,10 +30,11 @@ class SampleSource:
         )
         self.size = sum(file.stat().st_size for file in self._files)
 
-    def spans(self, target):
+    def spans(self, target: int) -> list[Span | None]:
+        """One for all: the whole is small."""
         return [None]
 
-    def batches(self, span=None) -> Iterator[Batch]:
+    def batches(self, span: Span | None = None) -> Iterator[Batch]:
         """Source files in the order of their paths, each followed by its docstrings."""
         batch, size, read = Batch(), 0, 0
         for number, file in enumerate(self._files, 1):
@@ -51,10 +52,10 @@ class SampleSource:
             for docstring in _docstrings(text):
                 batch.add(docstring, number, -1)
             if size >= BATCH_BYTES:
-                batch.bytes_read = read
+                batch.bytes_read, batch.lines_read = read, number
                 yield batch
                 batch, size = Batch(), 0
-        batch.bytes_read = read
+        batch.bytes_read, batch.lines_read = read, len(self._files)
         yield batch
 
 

@@ -52,11 +52,12 @@ class Tally:
 
     def _add(self, name: str, batch: Batch) -> None:
         values = batch.fields.get(self.by) if self.by else None
-        for index, text in enumerate(batch.texts):
+        texts = batch.strings
+        for index, text in enumerate(texts):
             self.groups.add(name, values[index] if values else "", text)
             if self.phrases:
                 self.phrases.add(text)
-        self.counter.add(batch.texts)
+        self.counter.add(texts)
         self.documents += len(batch.texts)
         self.records += len(batch.texts) + len(batch.rejected)
         self.rejected += len(batch.rejected)

@@ -3,92 +3,172 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, repeat
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tersely.corpus.files import ByteStream
-from tersely.corpus.read import BATCH_BYTES, MAX_RECORD_BYTES, Batch, Rejected, as_field
+from tersely.corpus.files import ByteStream, is_bomb
+from tersely.corpus.read import (
+    BATCH_BYTES,
+    BATCH_REJECTS,
+    BOM,
+    MAX_RECORD_BYTES,
+    Batch,
+    OnInvalid,
+    Rejected,
+    Span,
+    as_field,
+)
 from tersely.errors import UsageError
 
-_BOM = b"\xef\xbb\xbf"
 
-
-def text_batches(stream: ByteStream, fields: Sequence[str] = ()) -> Iterator[Batch]:
-    """A text file is one document, of which every field is ""; one that is not UTF-8 or above ``MAX_RECORD_BYTES`` is
-    rejected.
+def text_batches(
+    stream: ByteStream,
+    fields: Sequence[str] = (),
+    *,
+    on_invalid: OnInvalid = OnInvalid.QUARANTINE,
+    max_record_bytes: int = MAX_RECORD_BYTES,
+) -> Iterator[Batch]:
+    """A text file is one document, of which every field is ""; one above ``max_record_bytes`` is rejected, as is one that
+    is not UTF-8 unless ``on_invalid`` allows it. A part of a file is no document: of one that breaks off, none is given.
     """
     blocks: list[bytes] = []
     total = 0
+    batch = Batch.carrying(fields)
     for block in stream.blocks():
         total += len(block)
-        if total > MAX_RECORD_BYTES:
-            reason = f"the file has more than {MAX_RECORD_BYTES} bytes: split it, or write it as JSON lines"
-            yield Batch(rejected=[Rejected(1, 0, reason)], bytes_read=stream.stored(total))
-            return
+        if total > max_record_bytes:
+            reason = f"the file has more than {max_record_bytes} bytes: split it, or write it as JSON lines"
+            batch.rejected.append(Rejected(1, 0, reason))
+            break
         blocks.append(block)
-    content = b"".join(blocks).removeprefix(_BOM)
-    batch = Batch.carrying(fields)
-    batch.bytes_read = stream.stored(total)
-    if stream.fault:
-        batch.rejected.append(Rejected.of(content, 1, 0, stream.fault))
-        batch.complete = False
     else:
-        try:
-            batch.add(content.decode(), 1, 0, [""] * len(fields))
-        except UnicodeDecodeError as error:
-            batch.rejected.append(Rejected.of(content, 1, 0, f"invalid UTF-8 at byte {error.start}"))
+        batch.fault = stream.fault
+        if not stream.fault:
+            batch.add_raw(b"".join(blocks).removeprefix(BOM), 1, 0, [""] * len(fields), on_invalid)
+    batch.lines_read = 1 - bool(batch.fault)
+    batch.bytes_read = stream.stored(total)
     yield batch
 
 
-def parquet_batches(path: Path, text_field: str, fields: Sequence[str] = ()) -> Iterator[Batch]:
-    """The rows of a Parquet file whose column passed ``check_column``; a null, a value that is not UTF-8 or one above
-    ``MAX_RECORD_BYTES`` is rejected alone. A field of which there is not exactly one column is "" in every row, and a
-    value of a field that cannot be spelled is "" in its own.
+def parquet_spans(path: Path, target: int) -> list[Span | None]:
+    """Consecutive row groups of which each span's have about ``target`` stored bytes; ``[None]`` of an unreadable file."""
+    try:
+        metadata = pq.read_metadata(path)
+    except (OSError, pa.ArrowException):
+        return [None]
+    ends = _stored_ends(metadata, path.stat().st_size)
+    spans: list[Span | None] = []
+    start, begin = 0, 0
+    for group, end in enumerate(ends, 1):
+        if end - begin >= target or group == len(ends):
+            spans.append(Span(start, group))
+            start, begin = group, end
+    return spans or [None]
+
+
+def parquet_batches(
+    path: Path,
+    text_field: str,
+    fields: Sequence[str] = (),
+    *,
+    span: Span | None = None,
+    on_invalid: OnInvalid = OnInvalid.QUARANTINE,
+    max_record_bytes: int = MAX_RECORD_BYTES,
+) -> Iterator[Batch]:
+    """The rows of a Parquet file, or of a span of its row groups, whose column passed ``check_column``.
+
+    A null, a value that is not UTF-8 (unless ``on_invalid`` allows it) or one above ``max_record_bytes`` is rejected
+    alone. A field of which there is not exactly one column is "" in every row, and a value of a field that cannot be
+    spelled is "" in its own.
     """
+    batch, size, row, stored = Batch.carrying(fields), 0, 0, 0
     try:
-        file = pq.ParquetFile(path)
+        with pq.ParquetFile(path) as file:
+            ends = [0, *_stored_ends(file.metadata, path.stat().st_size)]
+            groups = range(span.start, span.stop) if span else range(len(ends) - 1)
+            if groups.stop >= len(ends):
+                raise OSError(f"it has {len(ends) - 1} row groups, which were more when it was listed")
+            stored = ends[groups.stop] - ends[groups.start]
+            rows = sum(file.metadata.row_group(group).num_rows for group in groups)
+            for texts, values in _columns(file, groups, text_field, fields):
+                for text, of_text in zip(
+                    texts, zip(*values, strict=True) if values else repeat(()), strict=False
+                ):
+                    row += 1
+                    size += _add_row(batch, text, row, of_text, on_invalid, max_record_bytes)
+                    if size >= BATCH_BYTES or len(batch.rejected) >= BATCH_REJECTS:
+                        batch.bytes_read, batch.lines_read = stored * row // rows, row
+                        yield batch
+                        batch, size = Batch.carrying(fields), 0
     except (OSError, pa.ArrowException) as error:
-        yield Batch(rejected=[Rejected(0, -1, f"not a readable Parquet file: {error}")], complete=False)
-        return
-    batch, size, row = Batch.carrying(fields), 0, 0
-    there = [name for name in fields if file.schema_arrow.names.count(name) == 1]
-    rows_in_file = max(1, file.metadata.num_rows)
-    stored = path.stat().st_size
-    try:
-        for records in file.iter_batches(batch_size=1024, columns=[*dict.fromkeys([text_field, *there])]):
-            texts = records.column(text_field).cast(pa.large_binary()).to_pylist()
-            columns = [
-                _strings(records.column(name)) if name in there else [""] * len(texts) for name in fields
-            ]
-            for number, text in enumerate(texts):
-                row += 1
-                size += _add_row(batch, text, row, [column[number] for column in columns])
-            if size >= BATCH_BYTES:
-                batch.bytes_read = stored * row // rows_in_file
-                yield batch
-                batch, size = Batch.carrying(fields), 0
-    except (OSError, pa.ArrowException) as error:
-        batch.rejected.append(Rejected(row + 1, -1, f"the file breaks off: {error}"))
-        batch.complete = False
-    batch.bytes_read = stored
+        place = f"breaks off behind row {row}" if row else "cannot be read as Parquet"
+        batch.fault = f"the file {place}: {' '.join(str(error).split())}"
+    batch.bytes_read, batch.lines_read = stored, row
     yield batch
 
 
-def _add_row(batch: Batch, value: bytes | None, row: int, fields: Sequence[str]) -> int:
+def _stored_ends(metadata: pq.FileMetaData, size: int) -> list[int]:
+    """How many of the ``size`` bytes of a file stand, about, for the first row group, the first two, ... and all."""
+    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+    ends = [
+        *accumulate(
+            sum(group.column(i).total_compressed_size for i in range(group.num_columns)) for group in groups
+        )
+    ]
+    return [size * end // max(1, ends[-1]) for end in ends]
+
+
+def _columns(
+    file: pq.ParquetFile, groups: range, text_field: str, fields: Sequence[str]
+) -> Iterator[tuple[list[bytes | None], list[list[str]]]]:
+    """The texts of some rows, and the values of each field for these."""
+    there = [name for name in fields if file.schema_arrow.names.count(name) == 1]
+    names = [*dict.fromkeys([text_field, *there])]
+    for group in groups:
+        for records in file.iter_batches(
+            _rows_at_once(file.metadata.row_group(group), names), [group], names
+        ):
+            texts = records.column(text_field).cast(pa.large_binary()).to_pylist()
+            yield (
+                texts,
+                [_strings(records.column(name)) if name in there else [""] * len(texts) for name in fields],
+            )
+
+
+def _rows_at_once(group: pq.RowGroupMetaData, names: Sequence[str]) -> int:
+    """Rows of about ``BATCH_BYTES``.
+
+    Raises:
+        OSError: the columns are a bomb, see ``tersely.corpus.files``.
+    """
+    columns = [group.column(i) for i in range(group.num_columns)]
+    read = [column for column in columns if column.path_in_schema.split(".")[0] in names]
+    plain, stored = sum(c.total_uncompressed_size for c in read), sum(c.total_compressed_size for c in read)
+    if is_bomb(plain, stored):
+        raise OSError(f"a row group of {stored} bytes says it holds {plain}")
+    return max(1, min(1024, BATCH_BYTES * group.num_rows // max(1, plain)))
+
+
+def _add_row(
+    batch: Batch,
+    value: bytes | None,
+    row: int,
+    fields: Sequence[str],
+    on_invalid: OnInvalid,
+    max_record_bytes: int,
+) -> int:
     if value is None:
         batch.rejected.append(Rejected(row, -1, "the value is null"))
         return 0
-    if len(value) > MAX_RECORD_BYTES:
-        reason = f"the value has {len(value)} bytes, above the limit of {MAX_RECORD_BYTES}"
+    if len(value) > max_record_bytes:
+        reason = f"the value has {len(value)} bytes, above the limit of {max_record_bytes}"
         batch.rejected.append(Rejected.of(value, row, -1, reason))
-        return 0
-    try:
-        batch.add(value.decode(), row, -1, fields)
-    except UnicodeDecodeError as error:
-        batch.rejected.append(Rejected.of(value, row, -1, f"invalid UTF-8 at byte {error.start}"))
+    else:
+        batch.add_raw(value, row, -1, fields, on_invalid)
     return len(value) + sum(map(len, fields))
 
 
@@ -119,7 +199,7 @@ def check_column(path: Path, text_field: str) -> None:
     try:
         schema = pq.read_schema(path)
     except (OSError, pa.ArrowException):
-        return  # not readable: it is quarantined as a whole when its turn comes
+        return  # not readable: that is a fault when its turn comes
     if schema.names.count(text_field) != 1:
         many = "several columns" if text_field in schema.names else "no column"
         raise UsageError(

@@ -204,7 +204,7 @@ def _take(
     counts.rejected += len(batch.rejected)
     groups = batch.fields.get(by, []) if by else []
     known = {group for _, group in strata} - {OTHERS}
-    for text, group in zip(batch.texts, groups or [""] * len(batch.texts), strict=True):
+    for text, group in zip(batch.strings, groups or [""] * len(batch.texts), strict=True):
         if not text:
             counts.empty += 1
             continue
