@@ -101,11 +101,15 @@ _FAILED, _QUARANTINED = 1, 3
     help="Share of records that may be quarantined before the exit code is 3.",
 )
 @click.option(
-    "--salvage", is_flag=True, help="Keep what comes before the break of an input that breaks off, such as a cut archive."
+    "--salvage",
+    is_flag=True,
+    help="Keep what comes before the break of an input that breaks off, such as a cut archive.",
 )
 @click.option("--fail-empty", is_flag=True, help="Exit with 3 if there are no documents.")
 @click.option(
-    "--allow-changed", is_flag=True, help="If inputs changed since the run was stopped, do again what was made of them."
+    "--allow-changed",
+    is_flag=True,
+    help="If inputs changed since the run was stopped, do again what was made of them.",
 )
 @running_options
 @click.option("--dry-run", is_flag=True, help="Read a sample and estimate; write nothing.")
@@ -206,7 +210,9 @@ def _verdict(
             err=True,
         )
     for name in broken:
-        kept = "only what came before is" if salvage else "nothing of it is (--salvage keeps what came before)"
+        kept = (
+            "only what came before is" if salvage else "nothing of it is (--salvage keeps what came before)"
+        )
         click.echo(f"{name} broke off before its end: {kept} in {out}", err=True)
     if not manifest.documents:
         click.echo(f"Warning: there were no documents; {out} is a valid, empty corpus", err=True)

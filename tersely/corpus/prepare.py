@@ -115,7 +115,10 @@ def prepare(
     settings = Settings(
         tokenizer=tok.fingerprint,
         packing=Packing(
-            capacity=capacity, strategy=choose(Strategy, strategy), overflow=choose(Overflow, overflow), seed=seed
+            capacity=capacity,
+            strategy=choose(Strategy, strategy),
+            overflow=choose(Overflow, overflow),
+            seed=seed,
         ),
         bos=bos,
         eos=eos and tok.eos_id is not None,
@@ -178,7 +181,13 @@ def _tokenizer(
 
 
 def _check(
-    tok: Tokenizer, spec: str, bos: bool, words: bool, share: tuple[int, int], capacity: int, shard_tokens: int
+    tok: Tokenizer,
+    spec: str,
+    bos: bool,
+    words: bool,
+    share: tuple[int, int],
+    capacity: int,
+    shard_tokens: int,
 ) -> None:
     if bos and tok.bos_id is None:
         raise UsageError(f"the tokenizer {spec} has no bos id: leave --bos out")

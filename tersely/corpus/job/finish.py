@@ -59,7 +59,9 @@ def finish(place: Place, plan: JobPlan, manifest: Manifest, tok: Tokenizer, name
             for line in done.lines:
                 if "shard" in line:
                     shards.append(ShardEntry(**line["shard"]))
-                    waste = {name: waste[name] + more for name, more in zip(WASTE, line["waste"], strict=True)}
+                    waste = {
+                        name: waste[name] + more for name, more in zip(WASTE, line["waste"], strict=True)
+                    }
             totals = _totals(done, len(parts))
             rejects = (place.rejects(number, order) for order in range(len(done.lines)))
             starts = _starts(parts, totals, lines_before)

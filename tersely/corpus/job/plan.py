@@ -61,7 +61,9 @@ class JobPlan:
     @property
     def content(self) -> dict[str, Any]:
         """All that decides the bytes of the folder, ready for JSON."""
-        tasks = [[[p.source, *([p.span.start, p.span.stop] if p.span else [])] for p in t] for t in self.tasks]
+        tasks = [
+            [[p.source, *([p.span.start, p.span.stop] if p.span else [])] for p in t] for t in self.tasks
+        ]
         content = {
             "tersely": tersely.__version__,
             "settings": asdict(self.settings),
@@ -119,9 +121,7 @@ def _described(source: Source) -> dict[str, Any]:
 def stamps(sources: Iterable[Source]) -> list[int | None]:
     """When each input was last changed, in nanoseconds; None where that is not known."""
     paths = [getattr(source, "path", None) for source in sources]
-    return [
-        path.stat().st_mtime_ns if isinstance(path, Path) and path.is_file() else None for path in paths
-    ]
+    return [path.stat().st_mtime_ns if isinstance(path, Path) and path.is_file() else None for path in paths]
 
 
 def check_same(old: dict[str, Any], new: JobPlan, folder: Path) -> None:

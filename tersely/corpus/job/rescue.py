@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from typing import Any
 
 from tersely.corpus.encode import encode_batch
 from tersely.corpus.executors import Executor, Outcome
@@ -48,7 +49,7 @@ def run_tasks(
         waiting = [task for task, _ in died]
 
 
-def _death(outcome: Outcome[object, object]) -> str:
+def _death(outcome: Outcome[Any, Any]) -> str:
     """How the process of a task died, "" if it did not; one out of memory may as well have been killed."""
     return outcome.died or ("out of memory" if isinstance(outcome.error, MemoryError) else "")
 
