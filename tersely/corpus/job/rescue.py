@@ -68,7 +68,10 @@ class _Probe:
 def _probe(job: Job, probe: _Probe) -> int:
     """Encodes these texts and throws the ids away; returns how many the batch has."""
     part, source = probe.task.parts[probe.part]
-    batch = next(islice(source.batches(part.span), probe.batch, None))
+    batches = islice(source.batches(part.span), probe.batch, None)
+    batch = next(batches)
+    if probe.first == probe.last:
+        next(batches, None)  # nothing to encode, so it was the reading, maybe of what comes next
     poison = Done.of(job.place.journal(probe.task.number)).poison.get((probe.part, probe.batch), {})
     outside = set(range(len(batch.texts))) - set(range(probe.first, probe.last))
     encode_batch(batch.without(outside | set(poison)), job.tokenizer(), job.settings.bos, job.settings.eos)
