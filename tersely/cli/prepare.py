@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Generator
@@ -13,6 +14,7 @@ import click
 
 from tersely.cli.inputs import input_format_option, text_field_option
 from tersely.cli.output import (
+    ByteCount,
     count,
     json_option,
     print_json,
@@ -91,6 +93,18 @@ _FAILED, _QUARANTINED = 1, 3
 )
 @input_format_option
 @click.option(
+    "--on-invalid",
+    type=click.Choice(["quarantine", "replace", "bytes"]),
+    default="quarantine",
+    show_default=True,
+    help="What becomes of a document that is not UTF-8; bytes keeps it as it is, for byte tokenizers.",
+)
+@click.option(
+    "--max-doc-bytes",
+    type=ByteCount(),
+    help="Longer records are quarantined; by default 256MiB, of FASTA 1GiB.",
+)
+@click.option(
     "--sample", is_flag=True, help="Use the built-in corpus: Python's own source files and docstrings."
 )
 @click.option(
@@ -123,6 +137,8 @@ def command(
     text_field: str,
     fields: tuple[str, ...],
     input_format: str,
+    on_invalid: str,
+    max_doc_bytes: int | None,
     sample: bool,
     dry_run: bool,
     as_json: bool,
@@ -153,10 +169,17 @@ def command(
         sources: list[Source] = [SampleSource()]
         passed_over: list[Path] = []
     else:
-        sources, passed_over = find_sources(inputs, text_field, input_format, fields=fields)
+        sources, passed_over = find_sources(
+            inputs,
+            text_field,
+            input_format,
+            fields=fields,
+            on_invalid=on_invalid,
+            max_record_bytes=max_doc_bytes,
+        )
     tell_passed_over(passed_over)
     if dry_run or out is None:
-        return _dry_run(sources, spec, options, as_json)
+        return _dry_run(sources, out, spec, options, as_json)
     return _run(sources, out, spec, options | {"command": command_of(context)}, as_json)
 
 
@@ -183,7 +206,10 @@ def _run(sources: list[Source], out: Path, spec: str, options: dict[str, Any], a
     if manifest is None:
         return _share_done(out, share, as_json)
     seconds = time.perf_counter() - started
-    speed = {"seconds": round(seconds, 3), "megabytes_per_second": round(manifest.bytes / 1e6 / seconds, 2)}
+    speed = {
+        "seconds": round(seconds, 3),
+        "megabytes_per_second": float(f"{manifest.bytes / 1e6 / seconds:.3g}"),
+    }
     broken = [source.name for source in manifest.sources if not source.complete]
     if as_json:
         print_json({"out": str(out), "broken_off": broken} | speed | manifest.to_dict())
@@ -242,7 +268,9 @@ def _summary(manifest: Manifest, speed: dict[str, float]) -> list[tuple[str, str
     ]
 
 
-def _dry_run(sources: list[Source], spec: str, options: dict[str, Any], as_json: bool) -> int:
+def _dry_run(
+    sources: list[Source], out: Path | None, spec: str, options: dict[str, Any], as_json: bool
+) -> int:
     from dataclasses import asdict
 
     from tersely.corpus import estimate
@@ -255,8 +283,9 @@ def _dry_run(sources: list[Source], spec: str, options: dict[str, Any], as_json:
         raise UsageError(f"the tokenizer {spec} has no bos id: leave --bos out")
     asked = {name: options[name] for name in ("capacity", "strategy", "overflow", "bos", "eos")}
     figures = estimate(sources, tok, **asked)
+    free = _free_bytes(out or Path())
     if as_json:
-        print_json({"dry_run": True} | asdict(figures))
+        print_json({"dry_run": True} | asdict(figures) | {"free_bytes": free})
         return 0
     rows = [
         ("sampled", share(figures.sampled_share)),
@@ -267,11 +296,18 @@ def _dry_run(sources: list[Source], spec: str, options: dict[str, Any], as_json:
         ("rows", count(figures.rows)),
         ("dtype", figures.dtype),
         ("size on disk", size(figures.output_bytes)),
+        ("free on disk", size(free) + (" (too little)" if free < figures.output_bytes else "")),
         ("seconds", f"{figures.seconds:.1f}"),
         ("bad records", share(figures.bad_share)),
     ]
     print_table("Estimate (nothing was written)", rows)
     return 0
+
+
+def _free_bytes(out: Path) -> int:
+    """What is free on the disk where ``out`` would be made."""
+    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    return shutil.disk_usage(there).free
 
 
 @contextmanager

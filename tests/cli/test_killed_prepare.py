@@ -33,13 +33,22 @@ def big(tmp_path_factory):
 
 
 def command(big, out, *more):
-    return [*PROGRAM, "prepare", str(big), "--pack", "1024", "--out", str(out), "--max-bad", "1", *map(str, more)]
+    return [
+        *PROGRAM,
+        "prepare",
+        str(big),
+        "--pack",
+        "1024",
+        "--out",
+        str(out),
+        "--max-bad",
+        "1",
+        *map(str, more),
+    ]
 
 
 def run(*arguments, code=0):
-    done = subprocess.run(
-        command(*arguments), capture_output=True, text=True, check=False, timeout=240
-    )
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done
@@ -132,7 +141,17 @@ def test_a_full_disk_stops_it_with_the_room_there_is_and_more_room_lets_it_go_on
     (tmp_path / "disk").mkdir()
     out = tmp_path / "disk/out"
     done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", FULL_DISK, "sh", tmp_path / "disk", out, *command(big, out, "--workers", 2)],
+        [
+            "unshare",
+            "-rm",
+            "sh",
+            "-c",
+            FULL_DISK,
+            "sh",
+            tmp_path / "disk",
+            out,
+            *command(big, out, "--workers", 2),
+        ],
         capture_output=True,
         text=True,
         check=False,

@@ -105,7 +105,9 @@ class SometimesDying:
 def test_deaths_without_a_culprit_stop_the_job_and_it_can_go_on(tmp_path):
     (tmp_path / "deaths").mkdir()
     sources = [SometimesDying(tmp_path / "deaths")]
-    with pytest.raises(UnfinishedError, match=r"died twice \(exit code 9\).*run the same command again") as stop:
+    with pytest.raises(
+        UnfinishedError, match=r"died twice \(exit code 9\).*run the same command again"
+    ) as stop:
         prepare(sources, tmp_path / "out", executor=LocalExecutor(1))
     assert stop.value.exit_code == 5
     assert prepare(sources, tmp_path / "out", executor=LocalExecutor(1)).documents == 1

@@ -97,7 +97,10 @@ def test_a_finished_folder_is_left_as_it_is_by_the_same_job(inputs, tmp_path):
     ],
 )
 def test_another_plan_in_the_same_folder_is_refused_and_nothing_changes(inputs, tmp_path, options, words):
-    for folder, message in ((stopped(inputs, tmp_path / "half"), words), (tmp_path / "done", "finished corpus")):
+    for folder, message in (
+        (stopped(inputs, tmp_path / "half"), words),
+        (tmp_path / "done", "finished corpus"),
+    ):
         if folder.name == "done":
             job(inputs, folder)
         before = contents(folder)
@@ -226,7 +229,10 @@ def test_a_cut_archive_is_salvaged_on_request(inputs, cut_archive, tmp_path):
     assert 1000 < source.documents < 3000
     assert (source.quarantined, source.complete) == (1, False)
     opened = ShardFolder(tmp_path / "out")
-    texts = [bytes((opened.tokens(d, 0, 99)[:-1].astype(int) - 3).tolist()) for d in range(60, 60 + source.documents)]
+    texts = [
+        bytes((opened.tokens(d, 0, 99)[:-1].astype(int) - 3).tolist())
+        for d in range(60, 60 + source.documents)
+    ]
     assert texts == [f"{n} {'x' * 50}".encode() for n in range(source.documents)]
     assert faults(tmp_path / "out") == []
 
