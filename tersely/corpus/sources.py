@@ -13,8 +13,9 @@ from tersely.corpus.fasta import HEADER, MAX_FASTA_BYTES, fasta_batches
 from tersely.corpus.files import ByteStream, is_archive
 from tersely.corpus.jsonl import jsonl_batches
 from tersely.corpus.lines import one_before
+from tersely.corpus.parquet import check_column, parquet_batches, parquet_spans
 from tersely.corpus.read import BOM, MAX_RECORD_BYTES, Batch, OnInvalid, Source, Span
-from tersely.corpus.text import check_column, parquet_batches, parquet_spans, text_batches
+from tersely.corpus.text import text_batches
 from tersely.errors import CorpusError, UsageError, choose
 
 _ARCHIVE_ENDINGS = {".gz", ".zst", ".bz2"}
