@@ -53,6 +53,16 @@ class CorpusError(TerselyError, OSError):
     """An input cannot be read at all, or the output folder cannot be used."""
 
 
+class ExecutorError(TerselyError, RuntimeError):
+    """Work was not done: there are no workers for it, or what it raised is known by its text only."""
+
+
+class UnfinishedError(TerselyError):
+    """A job stopped before its end; the same command goes on where it stopped."""
+
+    exit_code = 5
+
+
 class ShardError(TerselyError, ValueError):
     """A prepared folder is damaged, unfinished, or of a format this version does not read."""
 

@@ -1,7 +1,7 @@
 """``tersely``: the group of commands, loaded one at a time, and how errors leave it.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but too many records were quarantined, 4 verification failed,
-130 / 143 stopped by Ctrl-C / SIGTERM.
+5 stopped early and resumable, 130 / 143 stopped by Ctrl-C / SIGTERM.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def main() -> NoReturn:
 
 
 def _stopped(how: str) -> str:
-    return f"Stopped by {how}. Whole files only are left; a folder without manifest.json is unfinished: remove it first."
+    return f"Stopped by {how}. Whole files only are left; a folder without manifest.json is unfinished."
 
 
 def _stop(signum: int, frame: Any) -> NoReturn:

@@ -22,6 +22,7 @@ from tersely.cli.output import (
     size,
     tell_passed_over,
 )
+from tersely.cli.running import command_of, executor_of, processors, resumable, running_options, share_of
 from tersely.errors import UsageError
 from tersely.load import FORMS
 
@@ -30,12 +31,12 @@ if TYPE_CHECKING:
     from tersely.corpus.prepare import Progress
     from tersely.shards import Manifest
 
-_QUARANTINED = 3
+_FAILED, _QUARANTINED = 1, 3
 
 
 @click.command("prepare", short_help="Tokenize and pack documents into Arrow shards.")
 @click.argument("inputs", nargs=-1)
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to make; it must not exist or be empty.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to make, or one whose run was stopped.")
 @click.option(
     "--tokenizer",
     "spec",
@@ -49,9 +50,6 @@ _QUARANTINED = 3
     multiple=True,
     metavar="TOKEN",
     help="A special token that text may spell; may be given several times. All others stay text.",
-)
-@click.option(
-    "--threads", type=click.IntRange(min=1), help="Threads that tokenize; by default one for each processor."
 )
 @click.option(
     "--pack",
@@ -80,13 +78,16 @@ _QUARANTINED = 3
 @click.option(
     "--eos/--no-eos", default=True, show_default=True, help="Close each document with the eos id, if any."
 )
+@click.option(
+    "--words", is_flag=True, help="Also write the column word_lengths, for a tokenizer that knows words."
+)
 @text_field_option
 @click.option(
     "--field",
     "fields",
     multiple=True,
     metavar="NAME",
-    help="Keep this JSON field or Parquet column of each document in documents.arrow; repeatable.",
+    help="Keep this JSON field or Parquet column of each document in documents-*.arrow; repeatable.",
 )
 @input_format_option
 @click.option(
@@ -99,9 +100,23 @@ _QUARANTINED = 3
     show_default=True,
     help="Share of records that may be quarantined before the exit code is 3.",
 )
+@click.option(
+    "--salvage",
+    is_flag=True,
+    help="Keep what comes before the break of an input that breaks off, such as a cut archive.",
+)
+@click.option("--fail-empty", is_flag=True, help="Exit with 3 if there are no documents.")
+@click.option(
+    "--allow-changed",
+    is_flag=True,
+    help="If inputs changed since the run was stopped, do again what was made of them.",
+)
+@running_options
 @click.option("--dry-run", is_flag=True, help="Read a sample and estimate; write nothing.")
 @json_option
+@click.pass_context
 def command(
+    context: click.Context,
     inputs: tuple[str, ...],
     out: Path | None,
     spec: str,
@@ -109,7 +124,6 @@ def command(
     fields: tuple[str, ...],
     input_format: str,
     sample: bool,
-    max_bad: float,
     dry_run: bool,
     as_json: bool,
     **options: Any,
@@ -118,7 +132,8 @@ def command(
 
     INPUTS are files (.jsonl, .txt, .parquet, .fasta; all but .parquet also .gz, .zst or .bz2), folders of such files,
     or - for JSON lines on standard input. The folder opens with datasets.load_from_disk and tersely.pack.PackedDataset. A
-    record that is no document is put into quarantine.jsonl with its place and the reason.
+    record that is no document is put into quarantine.jsonl with its place and the reason. A job that was stopped, in
+    whatever way, goes on when the same command is run again.
 
     \b
     Examples:
@@ -142,17 +157,31 @@ def command(
     tell_passed_over(passed_over)
     if dry_run or out is None:
         return _dry_run(sources, spec, options, as_json)
-    return _run(sources, out, spec, options, max_bad, as_json)
+    return _run(sources, out, spec, options | {"command": command_of(context)}, as_json)
 
 
-def _run(
-    sources: list[Source], out: Path, spec: str, options: dict[str, Any], max_bad: float, as_json: bool
-) -> int:
+def _run(sources: list[Source], out: Path, spec: str, options: dict[str, Any], as_json: bool) -> int:
     from tersely.corpus import prepare
 
+    max_bad, fail_empty = options.pop("max_bad"), options.pop("fail_empty")
+    share = share_of(options.pop("share"))
+    workers = options.pop("workers") or processors()
+    threads = options.pop("threads") or max(1, processors() // workers)
+    executor = executor_of(options.pop("engine"), workers)
     started = time.perf_counter()
-    with _shown_progress() as on_progress:
-        manifest = prepare(sources, out, spec, **options, on_progress=on_progress)
+    with resumable(), _shown_progress() as on_progress:
+        manifest = prepare(
+            sources,
+            out,
+            spec,
+            **options,
+            executor=executor,
+            threads=threads,
+            share=share,
+            on_progress=on_progress,
+        )
+    if manifest is None:
+        return _share_done(out, share, as_json)
     seconds = time.perf_counter() - started
     speed = {"seconds": round(seconds, 3), "megabytes_per_second": round(manifest.bytes / 1e6 / seconds, 2)}
     broken = [source.name for source in manifest.sources if not source.complete]
@@ -160,16 +189,36 @@ def _run(
         print_json({"out": str(out), "broken_off": broken} | speed | manifest.to_dict())
     else:
         print_table(f"Prepared {out}", _summary(manifest, speed))
+    return _verdict(manifest, out, broken, options["salvage"], max_bad, fail_empty)
+
+
+def _share_done(out: Path, share: tuple[int, int], as_json: bool) -> int:
+    if as_json:
+        print_json({"out": str(out), "share": list(share), "finished": False})
+    else:
+        click.echo(f"Share {share[0]} of {share[1]} is done; {out} is finished when the others are")
+    return 0
+
+
+def _verdict(
+    manifest: Manifest, out: Path, broken: list[str], salvage: bool, max_bad: float, fail_empty: bool
+) -> int:
+    """The exit code, and on stderr the reasons why it may not be 0."""
     if manifest.quarantined:
         click.echo(
             f"{count(manifest.quarantined)} records were quarantined: see {out / 'quarantine.jsonl'}",
             err=True,
         )
     for name in broken:
-        click.echo(f"{name} broke off before its end: only what came before is in {out}", err=True)
+        kept = (
+            "only what came before is" if salvage else "nothing of it is (--salvage keeps what came before)"
+        )
+        click.echo(f"{name} broke off before its end: {kept} in {out}", err=True)
     if not manifest.documents:
         click.echo(f"Warning: there were no documents; {out} is a valid, empty corpus", err=True)
-    if manifest.quarantined > max_bad * manifest.records_in or broken:
+    if broken and not salvage:
+        return _FAILED
+    if manifest.quarantined > max_bad * manifest.records_in or (fail_empty and not manifest.documents):
         return _QUARANTINED
     return 0
 
@@ -200,12 +249,12 @@ def _dry_run(sources: list[Source], spec: str, options: dict[str, Any], as_json:
     from tersely.load import load_tokenizer
 
     tok = load_tokenizer(
-        spec, threads=options.pop("threads"), allowed_specials=options.pop("allowed_specials") or None
+        spec, threads=options["threads"], allowed_specials=options["allowed_specials"] or None
     )
     if options["bos"] and tok.bos_id is None:
         raise UsageError(f"the tokenizer {spec} has no bos id: leave --bos out")
-    options.pop("seed")
-    figures = estimate(sources, tok, **options)
+    asked = {name: options[name] for name in ("capacity", "strategy", "overflow", "bos", "eos")}
+    figures = estimate(sources, tok, **asked)
     if as_json:
         print_json({"dry_run": True} | asdict(figures))
         return 0

@@ -24,6 +24,10 @@ class Encoded:
     bytes: int
     empty: int
     failed: list[Rejected]
+    trained: Ragged | None = None
+    """For each id whether it is trained on; None if all are."""
+    untrained: int = 0
+    """Documents of which nothing is trained on."""
 
 
 def encode_batch(batch: Batch, tok: Tokenizer, bos: bool, eos: bool) -> Encoded:
@@ -59,9 +63,10 @@ def _one_by_one(
                 raise
             reason = f"not encoded: {str(error).removeprefix('document 0 ')}"
             place = batch.lines[number], batch.bytes_at[number]
-            failed.append(Rejected.of(text.encode("utf-8", "replace"), *place, reason))
+            raw = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
+            failed.append(Rejected.of(raw, *place, reason))
     return numbers, Ragged.concat(rows), failed
 
 
-def _utf8_bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
+def _utf8_bytes(text: str | bytes) -> int:
+    return len(text) if isinstance(text, bytes) or text.isascii() else len(text.encode())

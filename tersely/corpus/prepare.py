@@ -1,37 +1,41 @@
 r"""The main job: documents in, packed shards out, every record accounted for.
 
-    sources -> batches of texts -> ids -> (a shard's worth) -> plan -> rows -> data-0000i.arrow
-                  \-> quarantine.jsonl                                         manifest.json, at the end
+    sources -> JobPlan -> tasks -> (batches of texts -> ids -> rows) -> data-00000-00000.arrow, ...
+                                        \-> quarantine.jsonl              manifest.json, at the end
 
-Documents are packed within a shard, so memory is bounded by the shard and not by the corpus.
+Documents are packed within a shard, so memory is bounded by the shard and not by the corpus. A job that was stopped, in
+whatever way, goes on when it is called again, and the folder gets the same bytes as if nothing had happened.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+import errno
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import IO
-
-import numpy as np
 
 import tersely
-from tersely.corpus.encode import encode_batch
+from tersely.corpus.executors import Executor, SerialExecutor
+from tersely.corpus.job import Job, JobPlan, Place, Settings, finish, make_plan, run_tasks
+from tersely.corpus.job.finish import unfinished
+from tersely.corpus.job.place import merge_lock
+from tersely.corpus.job.task import At, TaskInput
 from tersely.corpus.read import Source
 from tersely.errors import CorpusError, UsageError, choose
 from tersely.load import load_tokenizer
 from tersely.pack import Overflow, Strategy, plan
-from tersely.ragged import Ragged
-from tersely.shards import Manifest, Packing, ShardWriter, SourceEntry, TokenizerEntry, fields_writer
-from tersely.shards.atomic import whole_file
-from tersely.shards.fields import FieldsWriter
-from tersely.tokenize import SubwordTokenizer, Tokenizer, id_dtype
+from tersely.shards import Manifest, Packing, TokenizerEntry
+from tersely.tokenize import SubwordTokenizer, Tokenizer, WordTokenizer, id_dtype
 
-SHARD_TOKENS = 1 << 26
+SHARD_TOKENS = 1 << 25
 """A shard is written once it has this many tokens."""
 
-_KEEPS_ORDER = {Strategy.NEXT_FIT, Strategy.CONCAT}
+_TICK = 0.25
+"""Seconds between two calls of ``on_progress``."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +60,26 @@ def prepare(
     seed: int = 0,
     bos: bool = False,
     eos: bool = True,
+    words: bool = False,
+    salvage: bool = False,
     shard_tokens: int = SHARD_TOKENS,
+    task_bytes: int = 0,
     threads: int | None = None,
     allowed_specials: Sequence[str] = (),
+    executor: Executor | None = None,
+    share: tuple[int, int] = (0, 1),
+    allow_changed: bool = False,
+    command: str = "",
     on_progress: Callable[[Progress], None] | None = None,
-) -> Manifest:
+) -> Manifest | None:
     """Tokenizes and packs documents into a folder that ``datasets.load_from_disk`` and ``PackedDataset`` open.
+
+    If the folder holds an unfinished run of the same job, it goes on with it; if it holds the finished one, it returns
+    its manifest.
 
     Args:
         sources: the inputs, see ``find_sources``.
-        out: the folder to make; it must not exist or be empty.
+        out: the folder to make; it must not exist, or be empty, or be of the same job.
         tokenizer: a tokenizer, or what ``load_tokenizer`` takes (``threads`` and ``allowed_specials`` are for the latter).
         capacity: tokens in a packed row; 0 writes a row for each document.
         strategy: how documents are put into rows, see ``tersely.pack.Strategy``.
@@ -73,59 +87,84 @@ def prepare(
         seed: decides the order of rows within a shard (strategies that keep the order of the corpus keep it).
         bos: open each document with the tokenizer's bos id.
         eos: close each document with its eos id, if it has one.
-        shard_tokens: a shard is written once it has this many tokens.
-        threads: how many threads tokenize, by default one for each processor; the folder does not depend on it.
+        words: write the column ``word_lengths``, for a tokenizer that knows words.
+        salvage: keep the records before the break of an input that breaks off, which is left out otherwise.
+        shard_tokens: a shard is written once it has this many tokens, or its task ends.
+        task_bytes: stored bytes that make a task; by default as ``tersely.corpus.job.make_plan`` says.
+        threads: how many threads tokenize in each process, by default one for each processor; the folder does not
+            depend on it.
         allowed_specials: special tokens that text may spell, see ``load_tokenizer``.
-        on_progress: called after every batch.
+        executor: what runs the tasks, by default this process; the folder does not depend on it.
+        share: (i, n) does only every n-th task, from the i-th on; whoever finds all of them done finishes the folder.
+        allow_changed: if inputs were changed since an unfinished run, do again what was made of them.
+        command: is noted in the manifest.
+        on_progress: called now and then, from another thread.
 
     Returns:
-        The manifest. The folder also has ``quarantine.jsonl``, one line for each record that is no document, and, if
-        a source gives fields, ``documents.arrow``, one row for each document.
+        The manifest, or None if other shares are not done yet. The folder also has ``quarantine.jsonl``, one line for
+        each record that is no document, and, if a source gives fields, their values for each document.
 
     Raises:
-        CorpusError: the folder is in use, or an input cannot be opened.
+        CorpusError: the folder is in use, holds something else, or cannot be written.
+        UnfinishedError: the job stopped early; the same call goes on with it.
         UsageError: an argument is not allowed, such as ``bos`` for a tokenizer without that id.
     """
     tok, spec = _tokenizer(tokenizer, threads, allowed_specials)
-    if bos and tok.bos_id is None:
-        raise UsageError(f"the tokenizer {spec} has no bos id: leave --bos out")
-    eos = eos and tok.eos_id is not None
-    if capacity < 0 or shard_tokens < 1:
-        raise UsageError(f"capacity {capacity} and shard_tokens {shard_tokens} must not be negative")
+    _check(tok, spec, bos, words, share, capacity, shard_tokens)
     plan([], capacity or 1, strategy, overflow, seed)  # refuses what it cannot do before anything is written
-    packing = Packing(
-        capacity=capacity, strategy=choose(Strategy, strategy), overflow=choose(Overflow, overflow), seed=seed
-    )
-    out = _claim(Path(out))
-    tok.save(out / "tokenizer")
-    writer = ShardWriter(out, id_dtype(tok.vocab_size), tok.vocab_size)
-    job = _Job(tok, bos, eos, _Rows(writer, packing, shard_tokens), sum(source.size for source in sources))
-    names = list(dict.fromkeys(name for source in sources for name in source.fields))
-    with (
-        whole_file(out / "quarantine.jsonl") as temporary,
-        temporary.open("w", encoding="utf-8") as quarantine,
-        fields_writer(out, names) as fields,
-    ):
-        entries = [job.run(source, quarantine, fields, on_progress) for source in sources]
-        job.rows.flush(last=True)
-    manifest = Manifest(
-        tersely=tersely.__version__,
-        tokenizer=TokenizerEntry(
-            spec=spec,
-            fingerprint=tok.fingerprint,
-            vocab_size=tok.vocab_size,
-            bos_id=tok.bos_id,
-            eos_id=tok.eos_id,
-            pad_id=tok.pad_id,
-            bos=bos,
-            eos=eos,
+    settings = Settings(
+        tokenizer=tok.fingerprint,
+        packing=Packing(
+            capacity=capacity,
+            strategy=choose(Strategy, strategy),
+            overflow=choose(Overflow, overflow),
+            seed=seed,
         ),
-        packing=packing,
-        dtype=str(writer.dtype),
-        sources=entries,
-        **job.rows.waste,
+        bos=bos,
+        eos=eos and tok.eos_id is not None,
+        shard_tokens=shard_tokens,
+        task_bytes=task_bytes,
+        words=words,
+        salvage=salvage,
     )
-    return writer.finish(manifest)
+    job_plan = make_plan(sources, settings)
+    place = Place(Path(out))
+    if (finished := place.finished()) is not None:
+        return _same(finished, job_plan, place)
+    names = tuple(dict.fromkeys(name for source in sources for name in source.fields))
+    if not job_plan.readable_again:
+        executor = None  # other processes cannot read this one's standard input
+        if share[1] > 1:
+            raise UsageError("standard input and pipes cannot be read in shares: name files")
+    job = Job(place.out, settings, names, threads, tok if executor is None else None)
+    with _telling(place), place.claimed(job_plan, share, allow_changed):
+        place.save_tokenizer(tok)
+        tasks = range(share[0], len(job_plan.tasks), share[1])
+        inputs = _task_inputs(job_plan, sources, tasks)
+        with _progress(place, inputs, sum(source.size for source in sources), on_progress):
+            run_tasks(job, inputs, executor or SerialExecutor())
+        if unfinished(place, job_plan):
+            return None
+        draft = Manifest(
+            tersely=tersely.__version__,
+            plan=job_plan.fingerprint,
+            command=command,
+            tokenizer=TokenizerEntry(
+                spec=spec,
+                fingerprint=tok.fingerprint,
+                vocab_size=tok.vocab_size,
+                bos_id=tok.bos_id,
+                eos_id=tok.eos_id,
+                pad_id=tok.pad_id,
+                bos=bos,
+                eos=settings.eos,
+            ),
+            packing=settings.packing,
+            dtype=str(id_dtype(tok.vocab_size)),
+            columns=["word_lengths"] if words else [],
+        )
+        with merge_lock(place):
+            return finish(place, job_plan, draft, tok, names)
 
 
 def _tokenizer(
@@ -141,119 +180,93 @@ def _tokenizer(
     return tok, str(given) if isinstance(given, str | Path) else type(given).__name__
 
 
-def _claim(out: Path) -> Path:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        finished, ours = (out / "manifest.json").exists(), (out / "tokenizer").exists()
-        held = "a finished corpus" if finished else "an unfinished run" if ours else "other files"
-        raise CorpusError(f"{out} is not empty (it holds {held}): choose another --out, or remove it first")
+def _check(
+    tok: Tokenizer,
+    spec: str,
+    bos: bool,
+    words: bool,
+    share: tuple[int, int],
+    capacity: int,
+    shard_tokens: int,
+) -> None:
+    if bos and tok.bos_id is None:
+        raise UsageError(f"the tokenizer {spec} has no bos id: leave --bos out")
+    if words and not isinstance(tok, WordTokenizer):
+        raise UsageError(f"the tokenizer {spec} does not know words: use 'words', or leave --words out")
+    if not 0 <= share[0] < share[1]:
+        raise UsageError(f"share {share[0]} of {share[1]} is none: shares are numbered from 0")
+    if capacity < 0 or shard_tokens < 1:
+        raise UsageError(f"capacity {capacity} and shard_tokens {shard_tokens} must not be negative")
+
+
+def _same(manifest: Manifest, job_plan: JobPlan, place: Place) -> Manifest:
+    """The manifest of a finished folder, if it is of this job."""
+    if manifest.plan != job_plan.fingerprint:
+        raise CorpusError(
+            f"{place.out} is not empty (it holds a finished corpus, of other inputs or settings): choose another --out, "
+            "or remove it first"
+        )
+    place.clear()
+    return manifest
+
+
+def _task_inputs(job_plan: JobPlan, sources: Sequence[Source], numbers: Iterable[int]) -> list[TaskInput]:
+    spans = Counter(part.source for task in job_plan.tasks for part in task)
+    sizes = [source.size // max(1, spans[number]) for number, source in enumerate(sources)]
+    return [
+        TaskInput(
+            number,
+            [(part, sources[part.source]) for part in job_plan.tasks[number]],
+            [sizes[part.source] for part in job_plan.tasks[number]],
+        )
+        for number in numbers
+    ]
+
+
+@contextmanager
+def _telling(place: Place) -> Generator[None]:
+    """Says how much room there is when there is none left."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
-        raise CorpusError(f"{out} cannot be made: {error.strerror}") from error
-    return out
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        room = os.statvfs(place.out)
+        raise CorpusError(
+            f"there is no room left for {place.out} ({room.f_bavail * room.f_frsize} bytes are free): make some, and run "
+            "the same command again to go on"
+        ) from error
 
 
-class _Job:
-    """Reads sources one after another and hands their ids to ``rows``."""
+@contextmanager
+def _progress(
+    place: Place,
+    tasks: Sequence[TaskInput],
+    bytes_total: int,
+    on_progress: Callable[[Progress], None] | None,
+) -> Generator[None]:
+    """Calls ``on_progress`` while the tasks run, with what they noted of themselves, and once at the end."""
+    if on_progress is None:
+        yield
+        return
+    over = threading.Event()
 
-    def __init__(self, tok: Tokenizer, bos: bool, eos: bool, rows: _Rows, bytes_total: int) -> None:
-        self.tok, self.bos, self.eos, self.rows, self.bytes_total = tok, bos, eos, rows, bytes_total
-        self.bytes_before = self.quarantined = 0
-
-    def run(
-        self,
-        source: Source,
-        quarantine: IO[str],
-        fields: FieldsWriter | None,
-        on_progress: Callable[[Progress], None] | None,
-    ) -> SourceEntry:
-        """Takes all records of ``source``."""
-        records = documents = empty = rejected = size = repaired = 0
-        complete = True
-        for batch in source.batches():
-            encoded = encode_batch(batch, self.tok, self.bos, self.eos)
-            self.rows.add(encoded.ids)
-            if fields is not None:
-                kept = {name: [values[i] for i in encoded.kept] for name, values in batch.fields.items()}
-                fields.add(kept, len(encoded.kept))
-            rejects = sorted(
-                [*batch.rejected, *encoded.failed], key=lambda reject: (reject.line, reject.byte)
-            )
-            for reject in rejects:
-                line = {"source": source.name, **asdict(reject)}
-                quarantine.write(json.dumps(line, ensure_ascii=True) + "\n")
-            records += len(batch.texts) + len(batch.rejected)
-            rejected += len(rejects)
-            documents += len(encoded.ids)
-            empty += encoded.empty
-            size += encoded.bytes
-            repaired += batch.repaired
-            complete = complete and batch.complete
-            self.quarantined += len(rejects)
-            if on_progress:
-                read = self.bytes_before + batch.bytes_read
-                on_progress(
-                    Progress(read, self.bytes_total, self.rows.documents, self.rows.tokens, self.quarantined)
-                )
-        self.bytes_before += source.size
-        return SourceEntry(
-            name=source.name,
-            records_in=records,
-            documents=documents,
-            empty=empty,
-            quarantined=rejected,
-            bytes=size,
-            repaired=repaired,
-            complete=complete,
+    def tell() -> None:
+        notes = [At.read(place.position(task.number)) for task in tasks]
+        read, documents, tokens, quarantined = (
+            sum(column) for column in zip(*(astuple(note)[2:] for note in notes), strict=True)
         )
+        on_progress(Progress(read, bytes_total, documents, tokens, quarantined))
 
+    def watch() -> None:
+        while not over.wait(_TICK):
+            tell()
 
-class _Rows:
-    """Collects ids until there are enough for a shard, then packs and writes it."""
-
-    def __init__(self, writer: ShardWriter, packing: Packing, shard_tokens: int) -> None:
-        self.writer, self.packing, self.shard_tokens = writer, packing, shard_tokens
-        self.documents = self.tokens = 0
-        self.waste = dict.fromkeys(
-            ("truncated_tokens", "dropped_documents", "dropped_tokens", "split_documents"), 0
-        )
-        self._waiting: list[Ragged] = []
-        self._waiting_tokens = 0
-
-    def add(self, ids: Ragged) -> None:
-        """Takes the next documents."""
-        self._waiting.append(ids)
-        self._waiting_tokens += len(ids.values)
-        self.tokens += len(ids.values)
-        self.documents += len(ids)
-        if self._waiting_tokens >= self.shard_tokens:
-            self.flush()
-
-    def flush(self, last: bool = False) -> None:
-        """Writes what waits as a shard; at the end also an empty one, if there was nothing at all."""
-        if not self._waiting_tokens and not (last and not self.writer.shards):
-            return
-        ids = Ragged.concat([*self._waiting, Ragged(np.empty(0, self.writer.dtype), [0])])
-        first = self.documents - len(ids)
-        self._waiting, self._waiting_tokens = [], 0
-        if not self.packing.capacity:
-            pieces = np.arange(len(ids) + 1)
-            lengths = Ragged(ids.lengths.astype(np.int32), pieces)
-            self.writer.write(
-                ids, lengths, Ragged(pieces[:-1] + first, pieces), Ragged(0 * pieces[:-1], pieces)
-            )
-            return
-        made = plan(
-            ids.lengths,
-            self.packing.capacity,
-            self.packing.strategy,
-            self.packing.overflow,
-            self.packing.seed,
-        )
-        for name in self.waste:
-            self.waste[name] += getattr(made.waste, name)
-        if made.strategy not in _KEEPS_ORDER:
-            made = made.shuffled(self.packing.seed + len(self.writer.shards))
-        starts = Ragged(made.pieces.start[made.bins.values], made.bins.offsets)
-        documents = Ragged(made.documents.values + first, made.bins.offsets)
-        self.writer.write(made.gather(ids), made.seq_lengths, documents, starts)
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+    tell()

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -117,6 +117,18 @@ class Batch:
     def carrying(cls, fields: Sequence[str]) -> Batch:
         """An empty batch that takes these fields beside each text."""
         return cls(fields={name: [] for name in fields})
+
+    def without(self, texts: Iterable[int]) -> Batch:
+        """The batch but for the texts of these numbers."""
+        left_out = set(texts)
+        kept = [number for number in range(len(self.texts)) if number not in left_out]
+        return replace(
+            self,
+            texts=[self.texts[number] for number in kept],
+            lines=[self.lines[number] for number in kept],
+            bytes_at=[self.bytes_at[number] for number in kept],
+            fields={name: [column[number] for number in kept] for name, column in self.fields.items()},
+        )
 
     def add(self, text: str | bytes, line: int, byte: int, values: Sequence[str] = ()) -> None:
         """Adds a document; ``values`` are one for each field, in the order of ``fields``."""

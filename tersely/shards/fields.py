@@ -1,81 +1,65 @@
-"""``documents.arrow``: the strings that sources gave beside their documents, such as the headers of sequences."""
+"""``documents-*.arrow``: the strings that sources gave beside the documents of a shard, such as headers of sequences."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 from tersely.errors import ShardError
 from tersely.shards.atomic import whole_file
-from tersely.shards.manifest import Manifest
-
-FIELDS_NAME = "documents.arrow"
-"""The file in a prepared folder; there only if a source gave fields."""
+from tersely.shards.manifest import Manifest, ShardEntry
 
 _BATCH_ROWS = 1 << 16
 _BATCH_CHARACTERS = 1 << 24
-"""A record batch is written once it has either, which bounds memory and keeps Arrow's int32 offsets from overflowing."""
+"""A record batch holds at most either, which keeps Arrow's int32 offsets from overflowing."""
 
 
-class FieldsWriter:
-    """Takes the fields of consecutive documents and writes them some thousand rows at a time."""
-
-    def __init__(self, stream: pa.ipc.RecordBatchStreamWriter, schema: pa.Schema) -> None:
-        self._stream, self._schema = stream, schema
-        self._columns: dict[str, list[str]] = {name: [] for name in schema.names}
-        self._rows = self._characters = 0
-
-    def add(self, fields: Mapping[str, Sequence[str]], rows: int) -> None:
-        """The next ``rows`` documents; a field that is not in ``fields`` is "" for all of them."""
-        for name, column in self._columns.items():
-            values = fields.get(name, [""] * rows)
-            column.extend(values)
-            self._characters += sum(map(len, values))
-        self._rows += rows
-        if self._rows >= _BATCH_ROWS or self._characters >= _BATCH_CHARACTERS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Writes what waits."""
-        if self._rows:
-            arrays = [pa.array(column, pa.string()) for column in self._columns.values()]
-            self._stream.write_batch(pa.record_batch(arrays, schema=self._schema))
-            self._columns = {name: [] for name in self._columns}
-            self._rows = self._characters = 0
-
-
-@contextmanager
-def fields_writer(folder: Path, names: Sequence[str]) -> Generator[FieldsWriter | None]:
-    """Writes ``documents.arrow`` with a column for each name, whole or not at all; None if there are no names."""
-    if not names:
-        yield None
-        return
-    schema = pa.schema([(name, pa.string()) for name in names])
+def write_fields(path: Path, fields: Mapping[str, Sequence[str]]) -> None:
+    """Writes a column of strings for each field, whole or not at all; all are of one length."""
+    schema = pa.schema([(name, pa.string()) for name in fields])
+    rows = len(next(iter(fields.values())))
     with (
-        whole_file(folder / FIELDS_NAME) as temporary,
+        whole_file(path) as temporary,
         pa.OSFile(str(temporary), "wb") as sink,
         pa.ipc.new_stream(sink, schema) as stream,
     ):
-        writer = FieldsWriter(stream, schema)
-        yield writer
-        writer.flush()
+        start = 0
+        while start < rows:
+            stop = start + _batch_rows(fields, start)
+            arrays = [pa.array(column[start:stop], pa.string()) for column in fields.values()]
+            stream.write_batch(pa.record_batch(arrays, schema=schema))
+            start = stop
+
+
+def _batch_rows(fields: Mapping[str, Sequence[str]], start: int) -> int:
+    characters = rows = 0
+    for values in zip(*(column[start : start + _BATCH_ROWS] for column in fields.values()), strict=True):
+        characters += sum(map(len, values))
+        rows += 1
+        if characters >= _BATCH_CHARACTERS:
+            break
+    return rows
 
 
 def read_fields(folder: Path, manifest: Manifest) -> pa.Table:
-    """Maps ``documents.arrow``: a row for each document of the corpus, in order of their ids, a column for each field.
-
-    A corpus without fields gives a table without columns (and so without rows).
+    """Maps the fields of all shards: a row for each document of the corpus, in order of their ids, a column for each
+    field. A corpus without fields gives a table without columns (and so without rows).
 
     Raises:
-        ShardError: the manifest names the file, but it is missing, not of our layout, or has not a row for each
-            document.
+        ShardError: a file is missing, not of our layout, or has not a row for each document of its shard.
     """
-    if FIELDS_NAME not in manifest.files:
-        return pa.table({})
-    path = folder / FIELDS_NAME
+    tables = [read_shard_fields(folder, entry) for entry in manifest.shards if entry.fields]
+    try:
+        return pa.concat_tables(tables) if tables else pa.table({})
+    except pa.ArrowException as error:
+        raise ShardError(f"{folder}: the fields of its shards do not have the same names: {error}") from error
+
+
+def read_shard_fields(folder: Path, entry: ShardEntry) -> pa.Table:
+    """Maps the fields of one shard; raises ShardError as ``read_fields`` does."""
+    path = folder / entry.fields
     if path.is_symlink() or not path.is_file():
         raise ShardError(f"{path} is missing, or not a plain file: copy or prepare the folder again")
     try:
@@ -85,6 +69,6 @@ def read_fields(folder: Path, manifest: Manifest) -> pa.Table:
         raise ShardError(f"{path} is not readable: {error}") from error
     if any(kind != pa.string() for kind in table.schema.types):
         raise ShardError(f"{path} has a column that does not hold strings, so it is not of the format")
-    if len(table) != manifest.documents:
-        raise ShardError(f"{path} has {len(table)} rows, the manifest says {manifest.documents} documents")
+    if len(table) != entry.documents:
+        raise ShardError(f"{path} has {len(table)} rows, the manifest says {entry.documents} documents")
     return table

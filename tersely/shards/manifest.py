@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass, field, fields
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,10 +17,11 @@ import xxhash
 
 from tersely.errors import ShardError
 from tersely.shards.atomic import replace_file
+from tersely.shards.columns import OPTIONAL
 
 MANIFEST_NAME = "manifest.json"
 FORMAT = "tersely-shards"
-VERSION = 1
+VERSION = 2
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _Entry = TypeVar("_Entry")
@@ -64,6 +66,8 @@ class SourceEntry:
     """UTF-8 bytes of its documents."""
     repaired: int = 0
     """Documents in which lone surrogates were replaced with U+FFFD."""
+    untrained: int = 0
+    """Documents of which nothing is trained on, among those with labels."""
     complete: bool = True
     """False if the input broke off (a truncated archive, say) before its end."""
 
@@ -76,8 +80,12 @@ class ShardEntry:
     rows: int
     pieces: int
     tokens: int
+    documents: int
+    """Documents in it, those included that were dropped for their length; they are numbered on from shard to shard."""
     size: int
     xxh3_128: str
+    fields: str = ""
+    """The name of the file with the strings that sources gave beside its documents, if they gave any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +96,12 @@ class Manifest:
     tokenizer: TokenizerEntry
     packing: Packing
     dtype: str
+    plan: str = ""
+    """The hash of all that decides the folder's bytes: inputs, tokenizer, settings."""
+    command: str = ""
+    """The command that makes it again, but for ``--out``."""
+    columns: list[str] = field(default_factory=list[str])
+    """The optional columns of its shards: ``labels``, ``word_lengths``."""
     truncated_tokens: int = 0
     dropped_documents: int = 0
     dropped_tokens: int = 0
@@ -131,6 +145,11 @@ class Manifest:
     def rows(self) -> int:
         """Rows in all shards."""
         return sum(shard.rows for shard in self.shards)
+
+    @property
+    def first_documents(self) -> list[int]:
+        """For each shard the number of its first document in the corpus."""
+        return list(accumulate((shard.documents for shard in self.shards), initial=0))[:-1]
 
     @property
     def efficiency(self) -> float:
@@ -204,7 +223,7 @@ class Manifest:
 
     def _check_shards(self, path: Path) -> None:
         names = [shard.name for shard in self.shards]
-        for name in names:
+        for name in names + [shard.fields for shard in self.shards if shard.fields]:
             if not _SAFE_NAME.fullmatch(name) or name.startswith("."):
                 raise ShardError(f"{path} names the shard {name!r}: only plain file names are allowed")
         if len(set(names)) != len(names):
@@ -213,8 +232,14 @@ class Manifest:
             if "\\" in file or any(part in ("", ".", "..") for part in file.split("/")):
                 raise ShardError(f"{path} names the file {file!r}: only files within the folder are allowed")
         for shard in self.shards:
-            if min(shard.rows, shard.pieces, shard.tokens, shard.size) < 0:
+            if min(shard.rows, shard.pieces, shard.tokens, shard.documents, shard.size) < 0:
                 raise ShardError(f"{path} gives {shard.name} a negative count")
+            if bool(shard.fields) != bool(self.shards[0].fields):
+                raise ShardError(f"{path}: some shards have fields of documents and others have none")
+        if (documents := sum(shard.documents for shard in self.shards)) != self.documents:
+            raise ShardError(f"{path}: shards hold {documents} documents, sources gave {self.documents}")
+        if not set(self.columns) <= set(OPTIONAL):
+            raise ShardError(f"{path} names columns that this tersely does not know: {self.columns}")
 
 
 def content_checksum(content: dict[str, Any]) -> str:
@@ -229,6 +254,7 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
     "bool": (bool,),
     "int | None": (int, type(None)),
     "dict[str, str]": (dict,),
+    "list[str]": (list,),
 }
 
 

@@ -5,25 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from tersely.errors import ShardError
 from tersely.ragged import Ragged
+from tersely.shards.columns import Shard, column_dtypes, required_columns
 from tersely.shards.fields import read_fields
 from tersely.shards.manifest import Manifest, ShardEntry
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One shard, its columns as Ragged views of the mapped file; see ``ShardWriter.write`` for what they mean."""
-
-    input_ids: Ragged
-    seq_lengths: Ragged
-    document_ids: Ragged
-    document_starts: Ragged
 
 
 @dataclass(frozen=True)
@@ -41,11 +32,12 @@ class StoredPieces:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a piece of a row is from: the id of its document, the token in it where the piece starts, and its length."""
+    """Where a piece of a row is from: its document's id and source, the token where it starts in it, and its length."""
 
     document: int
     start: int
     length: int
+    source: str
 
 
 @dataclass(frozen=True)
@@ -76,9 +68,7 @@ class ShardFolder:
     @cached_property
     def shards(self) -> list[Shard]:
         """All shards, mapped into memory."""
-        return [
-            read_shard(self.path / entry.name, entry, self.manifest.dtype) for entry in self.manifest.shards
-        ]
+        return [read_shard(self.path / entry.name, entry, self.manifest) for entry in self.manifest.shards]
 
     @cached_property
     def pieces(self) -> StoredPieces:
@@ -90,12 +80,19 @@ class ShardFolder:
         shard = _joined([number for number, _, _ in columns])
         length = _joined([lengths for _, lengths, _ in columns])
         offset = _joined([np.cumsum(lengths, dtype=np.int64) - lengths for _, lengths, _ in columns])
-        document = _joined([part.document_ids.values for _, _, part in columns])
+        document = self._piece_documents()
         start = _joined([part.document_starts.values for _, _, part in columns])
         order = np.lexsort((start, document))
         new_document = np.diff(document[order], prepend=-1) != 0
         first = np.append(np.flatnonzero(new_document), len(order))
         return StoredPieces(shard[order], offset[order], length[order], first)
+
+    def _piece_documents(self) -> np.ndarray[Any, Any]:
+        """For each stored piece, in the order of the files, the id of its document."""
+        firsts = self.manifest.first_documents
+        return _joined(
+            [shard.document_ids.values + first for shard, first in zip(self.shards, firsts, strict=True)]
+        )
 
     @cached_property
     def document_lengths(self) -> np.ndarray[Any, Any]:
@@ -106,7 +103,7 @@ class ShardFolder:
     @cached_property
     def document_ids(self) -> np.ndarray[Any, Any]:
         """The id of every stored document: 0, 1, 2, ... unless some were dropped for their length; int64, ascending."""
-        return np.unique(_joined([shard.document_ids.values for shard in self.shards]))
+        return np.unique(self._piece_documents())
 
     @cached_property
     def document_fields(self) -> pa.Table:
@@ -127,11 +124,15 @@ class ShardFolder:
         """
         if not 0 <= index < self.manifest.rows:
             raise IndexError(f"row {index} of {self.manifest.rows}")
-        for shard in self.shards:
+        sources = [source.name for source in self.manifest.sources]
+        for shard, first in zip(self.shards, self.manifest.first_documents, strict=True):
             if index < len(shard.input_ids):
                 lengths = shard.seq_lengths[index].astype(np.int64)
-                columns = (shard.document_ids[index], shard.document_starts[index], lengths)
-                places = [Place(*numbers) for numbers in zip(*(c.tolist() for c in columns), strict=True)]
+                columns = (shard.document_ids[index] + first, shard.document_starts[index], lengths)
+                names = [sources[number] for number in shard.source_ids[index].tolist()]
+                places = [
+                    Place(*numbers) for numbers in zip(*(c.tolist() for c in columns), names, strict=True)
+                ]
                 offsets = np.concatenate([[0], np.cumsum(lengths)])
                 return StoredRow(Ragged(shard.input_ids[index], offsets), places)
             index -= len(shard.input_ids)
@@ -142,20 +143,25 @@ class ShardFolder:
         table = self.document_fields
         return {name: table.column(name)[document].as_py() for name in table.column_names}
 
-    def tokens(self, document: int, start: int, stop: int) -> np.ndarray[Any, Any]:
-        """Tokens ``start`` to ``stop`` of the ``document``-th stored document (a view of the file if in one piece)."""
+    def tokens(
+        self, document: int, start: int, stop: int, column: Literal["input_ids", "labels"] = "input_ids"
+    ) -> np.ndarray[Any, Any]:
+        """Tokens ``start`` to ``stop`` of the ``document``-th stored document (a view of the file if in one piece), or
+        their labels, if the folder has that column.
+        """
         pieces = self.pieces
         parts: list[np.ndarray[Any, Any]] = []
         for piece in range(int(pieces.first[document]), int(pieces.first[document + 1])):
             length = int(pieces.length[piece])
             if start < length and stop > 0:
-                values = self.shards[int(pieces.shard[piece])].input_ids.values
+                values = self.shards[int(pieces.shard[piece])].columns[column].values
                 offset = int(pieces.offset[piece])
                 parts.append(values[offset + max(start, 0) : offset + min(stop, length)])
             start, stop = start - length, stop - length
         if len(parts) == 1:
             return parts[0]
-        return np.concatenate(parts) if parts else np.empty(0, self.manifest.dtype)
+        empty = np.empty(0, self.manifest.dtype if column == "input_ids" else np.int32)
+        return np.concatenate(parts) if parts else empty
 
 
 def check_size(path: Path, entry: ShardEntry) -> None:
@@ -170,19 +176,21 @@ def check_size(path: Path, entry: ShardEntry) -> None:
         )
 
 
-def read_shard(path: Path, entry: ShardEntry, dtype: str) -> Shard:
-    """Maps a shard. Raises ShardError if it is not an Arrow file of our layout with the rows of ``entry`` and
-    ids of ``dtype``.
+def read_shard(path: Path, entry: ShardEntry, manifest: Manifest) -> Shard:
+    """Maps a shard. Raises ShardError if it is not an Arrow file of our layout, with the columns and the dtype that the
+    manifest names and the counts of ``entry``.
     """
+    names = required_columns(manifest.columns)
     try:
         table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
-        columns = [Ragged.from_arrow(table.column(name)) for name in Shard.__dataclass_fields__]
+        columns = {name: Ragged.from_arrow(table.column(name)) for name in names}
     except (pa.ArrowException, KeyError, OSError, ValueError) as error:
         raise ShardError(f"{path} is not a readable shard: {error}") from error
-    kinds = [str(column.values.dtype) for column in columns]
-    if kinds != [dtype, "int32", "int64", "int64"]:
-        raise ShardError(f"{path} has columns of {', '.join(kinds)}, which are not those of the format")
-    shard = Shard(*columns)
+    kinds = {name: str(column.values.dtype) for name, column in columns.items()}
+    if kinds != column_dtypes(np.dtype(manifest.dtype), names):
+        found = ", ".join(kinds.values())
+        raise ShardError(f"{path} has columns of {found}, which are not those of the format")
+    shard = Shard(**columns)
     counts = (len(shard.input_ids), len(shard.seq_lengths.values), len(shard.input_ids.values))
     if counts != (entry.rows, entry.pieces, entry.tokens):
         raise ShardError(f"{path} holds (rows, pieces, tokens) {counts}, which is not what the manifest says")

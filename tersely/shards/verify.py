@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from tersely.errors import ShardError
 from tersely.shards.atomic import TEMPORARY
-from tersely.shards.fields import FIELDS_NAME, read_fields
-from tersely.shards.manifest import Manifest
-from tersely.shards.reader import Shard, check_size, read_shard
-from tersely.shards.writer import file_checksum
+from tersely.shards.columns import IGNORED, Shard
+from tersely.shards.fields import read_shard_fields
+from tersely.shards.manifest import Manifest, ShardEntry
+from tersely.shards.reader import check_size, read_shard
+from tersely.shards.writer import file_checksum, sums
 
 
 def verify(folder: str | Path) -> Iterator[tuple[str, str | None]]:
@@ -31,35 +33,39 @@ def verify(folder: str | Path) -> Iterator[tuple[str, str | None]]:
         yield "manifest.json", str(error)
         return
     yield "manifest.json", None
-    spans: list[np.ndarray] = [np.empty((0, 3), np.int64)]
+    stored = np.zeros(len(manifest.sources), np.int64)
+    sound = True
     for entry in manifest.shards:
         path = folder / entry.name
         try:
             check_size(path, entry)
             if (found := file_checksum(path)) != entry.xxh3_128:
                 raise ShardError(f"{path} has checksum {found}, not {entry.xxh3_128}: its bytes have changed")
-            shard = read_shard(path, entry, manifest.dtype)
-            _check_shard(path, shard, manifest)
+            shard = read_shard(path, entry, manifest)
+            _check_rows(path, shard, manifest)
+            stored += _check_documents(path, shard, entry, len(stored))
         except ShardError as error:
+            sound = False
             yield entry.name, str(error)
             continue
-        lengths, starts = shard.seq_lengths.values, shard.document_starts.values
-        spans.append(np.stack([shard.document_ids.values, starts, starts + lengths], axis=1))
         yield entry.name, None
-    if len(spans) == len(manifest.shards) + 1:
-        yield "documents", _document_fault(np.concatenate(spans), manifest)
+    if sound:
+        yield "documents", _missing_documents(stored, manifest)
+    entries = {entry.fields: entry for entry in manifest.shards if entry.fields}
     for name, checksum in manifest.files.items():
         path = folder / name
-        sound = path.is_file() and not path.is_symlink() and file_checksum(path) == checksum
-        fault = None if sound else f"{path} is missing or was changed: copy or prepare it again"
-        yield name, _fields_fault(folder, manifest) if sound and name == FIELDS_NAME else fault
+        intact = path.is_file() and not path.is_symlink() and file_checksum(path) == checksum
+        fault = None if intact else f"{path} is missing or was changed: copy or prepare it again"
+        yield name, _fields_fault(folder, entries[name]) if intact and name in entries else fault
     yield from _strangers(folder, {entry.name for entry in manifest.shards} | set(manifest.files))
 
 
 def _strangers(folder: Path, known: set[str]) -> Iterator[tuple[str, str]]:
     """Files that a reader could take for those of the manifest."""
     for path in sorted(folder.iterdir()):
-        ours = path.match("data-*.arrow") or path.name == FIELDS_NAME or path.name.startswith(TEMPORARY)
+        ours = (
+            path.match("data-*.arrow") or path.match("documents-*.arrow") or path.name.startswith(TEMPORARY)
+        )
         if ours and path.name not in known:
             yield path.name, f"{path} is not in the manifest: it is of another run; remove it"
     for path in sorted((folder / "tokenizer").rglob("*")):
@@ -68,40 +74,64 @@ def _strangers(folder: Path, known: set[str]) -> Iterator[tuple[str, str]]:
             yield name, f"{path} is not in the manifest, and may change the tokenizer: remove it"
 
 
-def _check_shard(path: Path, shard: Shard, manifest: Manifest) -> None:
+def _check_rows(path: Path, shard: Shard, manifest: Manifest) -> None:
     ids = shard.input_ids
     if len(ids.values) and int(ids.values.max()) >= manifest.tokenizer.vocab_size:
         raise ShardError(f"{path} holds the id {int(ids.values.max())}, outside the vocabulary")
     if manifest.packing.capacity and ids.max_seqlen > manifest.packing.capacity:
         raise ShardError(f"{path} has a row of {ids.max_seqlen} tokens, above {manifest.packing.capacity}")
-    for name in ("document_ids", "document_starts"):
-        if not np.array_equal(getattr(shard, name).offsets, shard.seq_lengths.offsets):
+    for name in ("document_ids", "document_starts", "source_ids"):
+        if not np.array_equal(shard.columns[name].offsets, shard.seq_lengths.offsets):
             raise ShardError(f"{path}: {name} and seq_lengths disagree on the pieces of a row")
-    ends = np.concatenate([[0], np.cumsum(shard.seq_lengths.values, dtype=np.int64)])
-    if not np.array_equal(ends[shard.seq_lengths.offsets], ids.offsets):
-        raise ShardError(f"{path}: the pieces of a row do not sum to its length")
+    for name in {"seq_lengths", "word_lengths"} & set(shard.columns):
+        if not np.array_equal(sums(shard.columns[name]), ids.offsets):
+            raise ShardError(f"{path}: the {name} of a row do not sum to its length")
+    if shard.labels is not None:
+        labels = shard.labels.values
+        if not np.array_equal(shard.labels.offsets, ids.offsets) or not np.all(
+            (labels == IGNORED) | (labels == ids.values)
+        ):
+            raise ShardError(f"{path} has a label that is neither its id nor {IGNORED}")
 
 
-def _fields_fault(folder: Path, manifest: Manifest) -> str | None:
+def _check_documents(path: Path, shard: Shard, entry: ShardEntry, sources: int) -> np.ndarray[Any, Any]:
+    """The documents of each source that the shard holds; the pieces of each must follow on from 0 with no gap and no
+    overlap.
+    """
+    document, start = shard.document_ids.values, shard.document_starts.values
+    source = shard.source_ids.values
+    order = np.lexsort((start, document))
+    document, start, source = document[order], start[order], source[order]
+    stop = start + shard.seq_lengths.values[order]
+    opens = np.diff(document, prepend=-1) != 0
+    expected = np.where(opens, 0, np.roll(stop, 1))
+    if (wrong := np.flatnonzero(start != expected)).size:
+        first = wrong[0]
+        raise ShardError(
+            f"{path}: document {document[first]} has a piece at token {start[first]} where {expected[first]} comes next"
+        )
+    for name, values, most in (("document", document, entry.documents), ("source", source, sources)):
+        if len(values) and not 0 <= int(values.min()) <= int(values.max()) < most:
+            raise ShardError(f"{path} names a {name} outside the {most} that there are")
+    if np.any(source != np.where(opens, source, np.roll(source, 1))):
+        raise ShardError(f"{path} has a document of two sources")
+    return np.bincount(source[opens], minlength=sources)
+
+
+def _fields_fault(folder: Path, entry: ShardEntry) -> str | None:
     try:
-        read_fields(folder, manifest).validate(full=True)
+        read_shard_fields(folder, entry).validate(full=True)
     except (ShardError, pa.ArrowException) as error:
-        return f"{folder / FIELDS_NAME}: {error}" if isinstance(error, pa.ArrowException) else str(error)
+        return f"{folder / entry.fields}: {error}" if isinstance(error, pa.ArrowException) else str(error)
     return None
 
 
-def _document_fault(spans: np.ndarray, manifest: Manifest) -> str | None:
-    """Pieces as (document, start, stop): each document's must follow on from 0 with no gap and no overlap."""
-    spans = spans[np.lexsort((spans[:, 1], spans[:, 0]))]
-    if len(spans) == 0:
-        stored = 0
-    else:
-        opens = np.diff(spans[:, 0], prepend=-1) != 0
-        expected = np.where(opens, 0, np.roll(spans[:, 2], 1))
-        if (wrong := np.flatnonzero(spans[:, 1] != expected)).size:
-            document, start, _ = spans[wrong[0]]
-            return f"document {document} has a piece at token {start} where {expected[wrong[0]]} comes next"
-        stored = int(opens.sum())
-    if stored != manifest.documents - manifest.dropped_documents:
-        return f"{stored} documents are stored, the manifest says {manifest.documents - manifest.dropped_documents}"
+def _missing_documents(stored: np.ndarray[Any, Any], manifest: Manifest) -> str | None:
+    """``stored`` are the documents of each source in all shards."""
+    given = np.array([source.documents for source in manifest.sources], np.int64)
+    if int(stored.sum()) != manifest.documents - manifest.dropped_documents:
+        return f"{stored.sum()} documents are stored, the manifest says {manifest.documents - manifest.dropped_documents}"
+    if (wrong := np.flatnonzero(stored > given)).size:
+        name = manifest.sources[wrong[0]].name
+        return f"{stored[wrong[0]]} documents of {name} are stored, it gave {given[wrong[0]]}"
     return None

@@ -14,115 +14,101 @@ import xxhash
 from tersely.errors import ShardError
 from tersely.ragged import Ragged
 from tersely.shards.atomic import replace_file, whole_file
-from tersely.shards.fields import FIELDS_NAME
+from tersely.shards.columns import Shard, features, required_columns, to_record_batch
 from tersely.shards.manifest import Manifest, ShardEntry
+
+QUARANTINE_NAME = "quarantine.jsonl"
+"""The file in a prepared folder with a line for each record that is no document."""
 
 _HASH_BLOCK = 1 << 22
 
 
-class ShardWriter:
-    """Writes the shards of one folder, numbered from 0, each whole or not at all.
+def write_shard(
+    path: Path, shard: Shard, *, dtype: np.dtype[Any], vocab_size: int, documents: int, fields: str = ""
+) -> ShardEntry:
+    """Writes a shard, whole or not at all.
 
     Args:
-        folder: an existing folder.
+        path: the file, replaced if it is there.
+        shard: its rows.
         dtype: numpy dtype of ``input_ids``.
         vocab_size: ids must be below it.
+        documents: documents in the shard, those included that were dropped for their length.
+        fields: the name of the file with their fields, if they have any.
+
+    Raises:
+        ShardError: an id does not fit the vocabulary or the dtype (nothing is written, nothing wraps), or the
+            pieces or words of the rows do not add up.
     """
+    _check(shard, np.dtype(dtype), vocab_size)
+    batch = to_record_batch(shard, np.dtype(dtype))
+    with whole_file(path) as temporary:
+        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, batch.schema) as stream:
+            stream.write_batch(batch)
+        size, checksum = temporary.stat().st_size, file_checksum(temporary)
+    return ShardEntry(
+        name=path.name,
+        rows=len(shard.input_ids),
+        pieces=len(shard.seq_lengths.values),
+        tokens=len(shard.input_ids.values),
+        documents=documents,
+        size=size,
+        xxh3_128=checksum,
+        fields=fields,
+    )
 
-    def __init__(self, folder: Path, dtype: np.dtype[Any], vocab_size: int) -> None:
-        self.folder = folder
-        self.dtype = np.dtype(dtype)
-        self.vocab_size = vocab_size
-        self.shards: list[ShardEntry] = []
 
-    def write(
-        self, rows: Ragged, seq_lengths: Ragged, document_ids: Ragged, document_starts: Ragged
-    ) -> ShardEntry:
-        """Writes the next shard.
+def finish_folder(folder: Path, manifest: Manifest) -> Manifest:
+    """Makes a folder of shards one that ``datasets.load_from_disk`` opens, then writes the manifest.
 
-        Args:
-            rows: ids of each packed row.
-            seq_lengths: for each row the lengths of its pieces; they sum to the length of the row.
-            document_ids: for each piece the number of its document in the corpus.
-            document_starts: for each piece its first token in the document.
+    The manifest is completed with the checksums of the folder's other files.
+    """
+    names = required_columns(manifest.columns)
+    described = {"features": features(np.dtype(manifest.dtype), names)}
+    info = described | dict.fromkeys(("description", "citation", "homepage", "license"), "")
+    replace_file(folder / "dataset_info.json", json.dumps(info, indent=2).encode())
+    fingerprint = xxhash.xxh3_64_hexdigest("".join(shard.xxh3_128 for shard in manifest.shards).encode())
+    state = {
+        "_data_files": [{"filename": shard.name} for shard in manifest.shards],
+        "_fingerprint": fingerprint,
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": None,
+    }
+    replace_file(folder / "state.json", json.dumps(state, indent=2).encode())
+    others = [folder / name for name in ("dataset_info.json", "state.json", QUARANTINE_NAME)]
+    others += sorted((folder / "tokenizer").rglob("*"))
+    others += [folder / shard.fields for shard in manifest.shards if shard.fields]
+    files = {path.relative_to(folder).as_posix(): file_checksum(path) for path in others if path.is_file()}
+    manifest = replace(manifest, files=files)
+    manifest.save(folder)
+    return manifest
 
-        Raises:
-            ShardError: an id does not fit the vocabulary or the dtype (nothing is written, nothing wraps), or the
-                pieces of the rows do not add up.
-        """
-        self._check(rows, seq_lengths)
-        table = pa.record_batch(
-            [
-                _list_array(rows, self.dtype),
-                _list_array(seq_lengths, np.dtype(np.int32)),
-                _list_array(document_ids, np.dtype(np.int64)),
-                _list_array(document_starts, np.dtype(np.int64)),
-            ],
-            schema=_schema(self.dtype),
-        )
-        path = self.folder / f"data-{len(self.shards):05d}.arrow"
-        with whole_file(path) as temporary:
-            with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as stream:
-                stream.write_batch(table)
-            size, checksum = temporary.stat().st_size, file_checksum(temporary)
-        entry = ShardEntry(
-            name=path.name,
-            rows=len(rows),
-            pieces=len(seq_lengths.values),
-            tokens=len(rows.values),
-            size=size,
-            xxh3_128=checksum,
-        )
-        self.shards.append(entry)
-        return entry
 
-    def finish(self, manifest: Manifest) -> Manifest:
-        """Makes the folder one that ``datasets.load_from_disk`` opens, then writes the manifest.
+def _check(shard: Shard, dtype: np.dtype[Any], vocab_size: int) -> None:
+    rows = shard.input_ids
+    if len(rows.values) >= 2**31:
+        raise ShardError(f"a shard of {len(rows.values)} tokens is too large: at most 2**31 - 1")
+    if len(rows.values):
+        largest = int(rows.values.max())
+        if largest >= vocab_size or largest > np.iinfo(dtype).max or int(rows.values.min()) < 0:
+            raise ShardError(
+                f"id {largest} does not fit a vocabulary of {vocab_size} ids stored as {dtype}: "
+                "the tokenizer's vocab_size is wrong"
+            )
+    for name in ("seq_lengths", "word_lengths"):
+        lengths: Ragged | None = getattr(shard, name)
+        if lengths is not None and not np.array_equal(sums(lengths), rows.offsets):
+            raise ShardError(f"{name} do not sum to the lengths of the rows")
+    if shard.labels is not None and not np.array_equal(shard.labels.offsets, rows.offsets):
+        raise ShardError("there is not one label for each id")
 
-        The manifest is completed with the shards written, and the checksums of the folder's other files.
-        """
-        info = {
-            "features": _features(self.dtype),
-            "description": "",
-            "citation": "",
-            "homepage": "",
-            "license": "",
-        }
-        replace_file(self.folder / "dataset_info.json", json.dumps(info, indent=2).encode())
-        fingerprint = xxhash.xxh3_64_hexdigest("".join(shard.xxh3_128 for shard in self.shards).encode())
-        state = {
-            "_data_files": [{"filename": shard.name} for shard in self.shards],
-            "_fingerprint": fingerprint,
-            "_format_columns": None,
-            "_format_kwargs": {},
-            "_format_type": None,
-            "_output_all_columns": False,
-            "_split": None,
-        }
-        replace_file(self.folder / "state.json", json.dumps(state, indent=2).encode())
-        names = ("dataset_info.json", FIELDS_NAME, "quarantine.jsonl", "state.json")
-        others = [self.folder / name for name in names]
-        others += sorted((self.folder / "tokenizer").rglob("*"))
-        files = {
-            path.relative_to(self.folder).as_posix(): file_checksum(path) for path in others if path.is_file()
-        }
-        manifest = replace(manifest, shards=list(self.shards), files=files)
-        manifest.save(self.folder)
-        return manifest
 
-    def _check(self, rows: Ragged, seq_lengths: Ragged) -> None:
-        if len(rows.values) >= 2**31:
-            raise ShardError(f"a shard of {len(rows.values)} tokens is too large: at most 2**31 - 1")
-        if len(rows.values):
-            largest = int(rows.values.max())
-            if largest >= self.vocab_size or largest > np.iinfo(self.dtype).max or int(rows.values.min()) < 0:
-                raise ShardError(
-                    f"id {largest} does not fit a vocabulary of {self.vocab_size} ids stored as {self.dtype}: "
-                    "the tokenizer's vocab_size is wrong"
-                )
-        totals = np.concatenate([[0], np.cumsum(seq_lengths.values, dtype=np.int64)])[seq_lengths.offsets]
-        if not np.array_equal(totals, rows.offsets):
-            raise ShardError("seq_lengths do not sum to the lengths of the rows")
+def sums(lengths: Ragged) -> np.ndarray[Any, Any]:
+    """Where the rows end, whose pieces or words have these lengths: shape ``(rows + 1,)``, from 0, int64."""
+    return np.concatenate([[0], np.cumsum(lengths.values, dtype=np.int64)])[lengths.offsets]
 
 
 def file_checksum(path: Path) -> str:
@@ -132,27 +118,3 @@ def file_checksum(path: Path) -> str:
         while block := file.read(_HASH_BLOCK):
             digest.update(block)
     return digest.hexdigest()
-
-
-_COLUMNS = ("input_ids", "seq_lengths", "document_ids", "document_starts")
-
-
-def _column_dtypes(ids: np.dtype[Any]) -> dict[str, str]:
-    return dict(zip(_COLUMNS, (str(ids), "int32", "int64", "int64"), strict=True))
-
-
-def _schema(ids: np.dtype[Any]) -> pa.Schema:
-    columns = [(name, pa.list_(pa.type_for_alias(kind))) for name, kind in _column_dtypes(ids).items()]
-    metadata = {"huggingface": json.dumps({"info": {"features": _features(ids)}})}
-    return pa.schema(columns, metadata=metadata)
-
-
-def _features(ids: np.dtype[Any]) -> dict[str, Any]:
-    return {
-        name: {"feature": {"dtype": kind, "_type": "Value"}, "_type": "List"}
-        for name, kind in _column_dtypes(ids).items()
-    }
-
-
-def _list_array(rows: Ragged, dtype: np.dtype[Any]) -> pa.Array:
-    return Ragged(rows.values.astype(dtype, copy=False), rows.offsets).to_arrow(large=False)

@@ -156,10 +156,10 @@ def test_a_failed_job_leaves_no_manifest_and_no_torn_file(write_jsonl, tmp_path,
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(ByteTokenizer, "encode", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="no room left"):
         run(write_jsonl([{"text": "a"}]), tmp_path / "out")
     assert calls
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["tokenizer"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".work", "tokenizer"]
 
 
 def test_an_out_folder_in_use_is_refused_and_left_alone(corpus, write_jsonl, tmp_path):
@@ -171,7 +171,7 @@ def test_an_out_folder_in_use_is_refused_and_left_alone(corpus, write_jsonl, tmp
     (tmp_path / "mine/file").write_text("keep")
     with pytest.raises(CorpusError, match="other files"):
         run(write_jsonl([{"text": "a"}]), tmp_path / "mine")
-    with pytest.raises(CorpusError, match="not empty"):
+    with pytest.raises(CorpusError, match="cannot be made: File exists"):
         run(write_jsonl([{"text": "a"}]), tmp_path / "mine/file")
 
 

@@ -7,32 +7,33 @@ import numpy as np
 import pytest
 
 from tersely import Ragged
+from tersely.corpus import find_sources, prepare
 from tersely.errors import ShardError
-from tersely.shards import Manifest, ShardFolder, ShardWriter, verify
+from tersely.shards import Manifest, Shard, ShardFolder, verify, write_shard
 from tersely.shards.atomic import replace_file, whole_file
 from tersely.shards.manifest import content_checksum
 from tersely.shards.writer import file_checksum
 
 
 def write_one(folder, rows=((1, 2, 3), (4,)), dtype=np.uint16, vocab_size=384, **changes):
-    folder.mkdir(exist_ok=True)
     ids = Ragged.from_rows([np.array(row) for row in rows], np.int64)
     each = np.arange(len(rows) + 1)
     columns = dict(
-        rows=ids,
+        input_ids=ids,
         seq_lengths=Ragged(ids.lengths, each),
         document_ids=Ragged(each[:-1], each),
         document_starts=Ragged(0 * each[:-1], each),
+        source_ids=Ragged(0 * each[:-1], each),
     )
-    writer = ShardWriter(folder, np.dtype(dtype), vocab_size)
-    writer.write(**columns | changes)
-    return writer
+    shard = Shard(**columns | changes)
+    path = folder / "data-00000-00000.arrow"
+    return write_shard(path, shard, dtype=np.dtype(dtype), vocab_size=vocab_size, documents=len(rows))
 
 
 def test_golden_bytes(tmp_path):
     """Any change of these bytes is a new version of the format."""
-    entry = write_one(tmp_path).shards[0]
-    assert (entry.name, entry.rows, entry.pieces, entry.tokens) == ("data-00000.arrow", 2, 2, 4)
+    entry = write_one(tmp_path)
+    assert (entry.name, entry.rows, entry.pieces, entry.tokens) == ("data-00000-00000.arrow", 2, 2, 4)
     raw = (tmp_path / entry.name).read_bytes()
     assert raw.startswith(b"\xff\xff\xff\xff")  # an Arrow IPC stream
     assert np.array([1, 2, 3, 4], "<u2").tobytes() in raw
@@ -87,7 +88,7 @@ def change_shard(folder, **fields):
     ("fields", "words"),
     [
         ({"format": "other"}, "not a tersely manifest"),
-        ({"version": 2}, "version 2"),
+        ({"version": 3}, "version 3"),
         ({"tokenizer": None}, "wrong type"),
         ({"shards": [{"name": "x"}]}, "lacks a field"),
         ({"packing": {}}, "lacks a field"),
@@ -95,6 +96,7 @@ def change_shard(folder, **fields):
         ({"dtype": 5}, "wrong type"),
         ({"truncated_tokens": True}, "wrong type"),
         ({"files": {"../x": ""}}, "within the folder"),
+        ({"columns": ["labels", "pickles"]}, "does not know"),
     ],
 )
 def test_manifests_that_are_not_ours_are_refused(corpus, fields, words):
@@ -165,12 +167,12 @@ def faults(folder):
 def test_a_sound_folder_has_no_faults(corpus):
     assert faults(corpus) == []
     names = [name for name, _ in verify(corpus)]
-    assert names[:3] == ["manifest.json", "data-00000.arrow", "documents"]
+    assert names[:3] == ["manifest.json", "data-00000-00000.arrow", "documents"]
     assert {"state.json", "dataset_info.json", "quarantine.jsonl"} < set(names)
 
 
 def test_any_flipped_bit_is_found(corpus):
-    path = corpus / "data-00000.arrow"
+    path = corpus / "data-00000-00000.arrow"
     raw = path.read_bytes()
     rng = np.random.default_rng(0)
     for place in rng.integers(0, len(raw), 20).tolist():
@@ -179,7 +181,7 @@ def test_any_flipped_bit_is_found(corpus):
 
 
 def test_truncated_and_missing_shards_are_found(corpus):
-    path = corpus / "data-00000.arrow"
+    path = corpus / "data-00000-00000.arrow"
     path.write_bytes(path.read_bytes()[:-8])
     assert "the manifest says" in faults(corpus)[0]
     path.unlink()
@@ -189,13 +191,9 @@ def test_truncated_and_missing_shards_are_found(corpus):
 def reseal(folder, **changes):
     """Rewrites the shard with other columns, and a manifest that agrees with its bytes."""
     shard = ShardFolder(folder).shards[0]
-    columns = dict(
-        rows=shard.input_ids,
-        seq_lengths=shard.seq_lengths,
-        document_ids=shard.document_ids,
-        document_starts=shard.document_starts,
-    )
-    entry = ShardWriter(folder, np.dtype(np.uint16), 65_536).write(**columns | changes)
+    path = folder / "data-00000-00000.arrow"
+    shard = Shard(**shard.columns | changes)
+    entry = write_shard(path, shard, dtype=np.dtype(np.uint16), vocab_size=65_536, documents=120)
     change_shard(folder, size=entry.size, xxh3_128=entry.xxh3_128, tokens=entry.tokens, pieces=entry.pieces)
 
 
@@ -203,9 +201,9 @@ def test_wrong_content_under_right_checksums_is_found(corpus):
     shard = ShardFolder(corpus).shards[0]
     ids = shard.input_ids.values.copy()
     ids[5] = 60_000
-    reseal(corpus, rows=Ragged(ids, shard.input_ids.offsets))
+    reseal(corpus, input_ids=Ragged(ids, shard.input_ids.offsets))
     assert "id 60000, outside the vocabulary" in faults(corpus)[0]
-    reseal(corpus, rows=shard.input_ids)
+    reseal(corpus, input_ids=shard.input_ids)
     starts = shard.document_starts.values.copy()
     starts[3] += 1
     reseal(corpus, document_starts=Ragged(starts, shard.document_starts.offsets))
@@ -225,6 +223,8 @@ def test_rows_above_capacity_and_documents_too_few_are_found(corpus):
     assert "above 100" in faults(corpus)[0]
     change(corpus, packing=content["packing"])
     change(corpus, sources=[content["sources"][0] | {"records_in": 121, "documents": 121}])
+    assert "hold 120 documents, sources gave 121" in faults(corpus)[0]
+    change_shard(corpus, documents=121)
     assert "120 documents are stored, the manifest says 121" in faults(corpus)[0]
 
 
@@ -267,3 +267,59 @@ def test_files_of_a_tokenizer_that_the_manifest_does_not_list_are_reported(corpu
         "tokenizer/tokenizer.json",
     ]
     assert all("is not in the manifest" in fault for _, fault in faults)
+
+
+def shard_of(folder):
+    return ShardFolder(folder).shards[0]
+
+
+def test_documents_of_no_or_of_two_sources_are_found(corpus):
+    shard = shard_of(corpus)
+    sources = shard.source_ids.values.copy()
+    sources[3] = 1
+    reseal(corpus, source_ids=Ragged(sources, shard.source_ids.offsets))
+    assert "names a source outside the 1" in faults(corpus)[0]
+    long = json.loads((corpus / "manifest.json").read_text())["sources"][0]
+    change(corpus, sources=[long, long | {"name": "b", "records_in": 0, "documents": 0}])
+    assert faults(corpus) == ["1 documents of b are stored, it gave 0"]
+
+
+def test_a_document_of_two_sources_is_found(tmp_path):
+    """One document in two pieces, each of another source."""
+    (tmp_path / "two.jsonl").write_text(json.dumps({"text": "x" * 90}) + "\n")
+    prepare(find_sources([tmp_path / "two.jsonl"])[0], tmp_path / "out", capacity=64)
+    source = json.loads((tmp_path / "out/manifest.json").read_text())["sources"][0]
+    change(tmp_path / "out", sources=[source, source | {"name": "b", "records_in": 0, "documents": 0}])
+    reseal(tmp_path / "out", source_ids=Ragged(np.array([1, 0]), [0, 1, 2]))
+    assert "a document of two sources" in faults(tmp_path / "out")[0]
+
+
+def test_wrong_labels_and_words_are_found(corpus):
+    shard = shard_of(corpus)
+    labels = shard.input_ids.values.astype(np.int32)
+    labels[::3] = -100
+    right = Ragged(labels, shard.input_ids.offsets)
+    words = Ragged(np.ones(len(labels), np.int32), shard.input_ids.offsets)
+    reseal(corpus, labels=right, word_lengths=words)
+    change(corpus, columns=["labels", "word_lengths"])
+    assert faults(corpus) == []
+    assert ShardFolder(corpus).tokens(0, 0, 5, "labels").tolist() == _labels_of(corpus, 5)
+    wrong = labels.copy()
+    wrong[1] += 1
+    reseal(corpus, labels=Ragged(wrong, shard.input_ids.offsets), word_lengths=words)
+    assert "a label that is neither its id nor -100" in faults(corpus)[0]
+    with pytest.raises(ShardError, match="word_lengths do not sum"):
+        reseal(corpus, word_lengths=Ragged(words.values + 1, words.offsets))
+    with pytest.raises(ShardError, match="one label for each id"):
+        reseal(corpus, labels=Ragged([1], [0, 1]), word_lengths=words)
+
+
+def _labels_of(folder, count):
+    """The first labels of document 0, found the slow way."""
+    shard = shard_of(folder)
+    for row in range(len(shard.input_ids)):
+        for piece, document in enumerate(shard.document_ids[row]):
+            if document == 0 and shard.document_starts[row][piece] == 0:
+                start = int(shard.seq_lengths[row][:piece].sum())
+                return shard.labels[row][start : start + count].tolist()
+    raise AssertionError

@@ -1,0 +1,116 @@
+"""The parent's side of a worker process: started by the fork server, heard, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import signal
+import sys
+import threading
+from collections.abc import Generator, Sequence
+from multiprocessing import forkserver, resource_tracker
+from types import ModuleType
+
+from tersely.corpus.executors import worker
+from tersely.errors import ExecutorError
+
+_LAST_WORDS = 5.0
+"""Seconds in which a process that has closed its pipe must end."""
+
+_main_lock = threading.Lock()
+
+
+class Process:
+    """A process that serves ``pickled_work``; it has begun once its first message is there.
+
+    Raises:
+        ExecutorError: the system gives no process.
+    """
+
+    def __init__(self, pickled_work: bytes, preload: Sequence[str]) -> None:
+        context = multiprocessing.get_context("forkserver")
+        # A function of the main script is pickled by this name, and only then do workers need that script.
+        needs_main = b"__main__" in pickled_work
+        self.has_begun = False
+        try:
+            _ensure_server(preload)
+            self.connection, theirs = context.Pipe()
+            self._process = context.Process(target=worker.serve, args=(theirs, pickled_work), daemon=True)
+            with theirs, contextlib.nullcontext() if needs_main else _hidden_main():
+                self._process.start()
+        except (OSError, EOFError) as error:
+            raise ExecutorError(
+                f"a worker process cannot be started: {error!r}; use fewer workers"
+            ) from error
+        self.sentinel = self._process.sentinel
+
+    def is_alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.is_alive()
+
+    def send(self, message: bytes) -> None:
+        """Hands it a message; nothing happens if it has just died, for that is found by ``receive``."""
+        with contextlib.suppress(OSError):
+            self.connection.send_bytes(message)
+
+    def receive(self) -> bytes | None:
+        """What it has sent, once ``connection`` or ``sentinel`` is ready; None if it ended before it sent all."""
+        try:
+            return self.connection.recv_bytes() if self.connection.poll() else None
+        except (OSError, EOFError):
+            return None
+
+    def kill(self) -> None:
+        """Sends SIGKILL, if it still runs."""
+        if self._process.is_alive():
+            self._process.kill()
+
+    def end(self) -> int:
+        """Waits for its end, forces it if need be, and gives all resources back; the exit code, minus a signal."""
+        self._process.join(_LAST_WORDS)
+        self.kill()
+        self._process.join()
+        code = self._process.exitcode
+        assert code is not None
+        self._process.close()
+        self.connection.close()
+        return code
+
+
+def how_it_ended(code: int) -> str:
+    """An exit code in words: ``killed by SIGKILL``, ``exit code 3``."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
+def _ensure_server(preload: Sequence[str]) -> None:
+    """Starts the fork server of this program, if it does not run, with SIGINT blocked, as its children inherit it.
+
+    So a Ctrl-C at a terminal, which goes to all processes, is left to this one at any moment of their lives.
+    """
+    forkserver.set_forkserver_preload([worker.__name__, *preload])
+    resource_tracker.ensure_running()  # first, because starting it unblocks SIGINT
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextlib.contextmanager
+def _hidden_main() -> Generator[None]:
+    """Keeps multiprocessing from running the main script again in each child.
+
+    A script need not be guarded then, and a command line is not loaded for nothing.
+    """
+    with _main_lock:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main

@@ -1,0 +1,129 @@
+"""Work on a Ray cluster: Ray's core tasks, one for each item; a lost machine costs the items it had.
+
+Files, not Ray's object store, carry the data: an item and its result are small.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterable
+from itertools import islice
+from typing import Any
+
+from tersely.corpus.executors.attempt import attempt, on_pickled, outcome
+from tersely.corpus.executors.protocol import Item, Outcome, Result
+from tersely.errors import ExecutorError, UsageError
+
+_CANCELLED_WITHIN = 10.0
+"""Seconds for which a cluster is given to end what it runs for us."""
+
+
+class RayExecutor:
+    """As many items at a time as the cluster has processors, each on one.
+
+    Args:
+        address: of a running cluster (``auto`` for one on this machine); by default that of ``RAY_ADDRESS``, and
+            without it a cluster of this machine alone is started for the time of a run.
+
+    A connection that the program already has is used and left open. The machines of a cluster need the same files
+    under the same paths, and tersely. ``RAY_AUTH_MODE`` and all else is as Ray's own documentation has it.
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        self.address = address
+
+    def run(
+        self, work: Callable[[Item], Result], items: Iterable[Item]
+    ) -> Generator[Outcome[Item, Result], None, None]:
+        """The outcome of each item; see ``Executor.run``."""
+        ray = _ray()
+        with _connection(ray, self.address or os.environ.get("RAY_ADDRESS", "local")):
+            yield from _outcomes(ray, _remote(ray, work), items)
+
+
+def _outcomes(ray: Any, remote: Any, items: Iterable[Item]) -> Generator[Outcome[Item, Any], None, None]:
+    source = iter(items)
+    running: dict[Any, Item] = {}
+    try:
+        while True:
+            while len(running) < max(1, int(ray.cluster_resources().get("CPU", 0))) and (
+                taken := list(islice(source, 1))
+            ):
+                try:
+                    payload = ray.cloudpickle.dumps(taken[0])
+                except Exception as error:
+                    yield Outcome(taken[0], error=error)
+                else:
+                    running[remote.remote(payload)] = taken[0]
+            if not running:
+                return
+            for reference in ray.wait(list(running))[0]:
+                yield _outcome(ray, running.pop(reference), reference)
+    finally:
+        for reference in running:
+            ray.cancel(reference, force=True)
+        if running:
+            ray.wait(list(running), num_returns=len(running), timeout=_CANCELLED_WITHIN)
+
+
+def _outcome(ray: Any, item: Item, reference: Any) -> Outcome[Item, Any]:
+    lost = ray.exceptions
+    try:
+        return outcome(item, ray.get(reference))
+    except lost.RayTaskError as error:  # not from the work: its worker could not so much as load it
+        return Outcome(
+            item, error=ExecutorError(f"a worker of the cluster cannot load the work: {error.cause}")
+        )
+    except (lost.NodeDiedError, lost.LocalRayletDiedError, lost.ObjectLostError):
+        return Outcome(item, died="its node was lost")
+    except lost.WorkerCrashedError:
+        return Outcome(item, died="its process ended")
+    except lost.RayError as error:
+        return Outcome(item, died=f"{type(error).__name__}: {error}".splitlines()[0])
+
+
+def _remote(ray: Any, work: Callable[..., Any]) -> Any:
+    """``work`` as a task of Ray, which takes and gives bytes and is never tried again by Ray."""
+    dumps = ray.cloudpickle.dumps
+    try:
+        dumps(work)
+    except Exception as error:
+        raise UsageError(
+            f"the work cannot be sent to a cluster ({error}): leave out what it refers to"
+        ) from error
+
+    def task(payload: bytes) -> bytes:
+        return attempt(on_pickled(work), payload, dumps)
+
+    return ray.remote(max_retries=0)(task)
+
+
+@contextlib.contextmanager
+def _connection(ray: Any, address: str) -> Generator[None]:
+    """A connection to the cluster, closed at the end if it is ours, as is the cluster, if it was started here."""
+    if ray.is_initialized():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address=address, log_to_driver=False, include_dashboard=False, logging_level="error")
+    except Exception as error:
+        raise ExecutorError(f"no Ray cluster at {address}: {error}") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray puts its own there
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _ray() -> Any:
+    try:
+        import ray  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise UsageError("Ray is not installed: pip install 'tersely[ray]'") from error
+    return ray

@@ -1,0 +1,326 @@
+"""A task: its parts of the inputs are read, encoded, packed and written, and each step that is on disk is journalled.
+
+A journal has three kinds of lines. One says that records are dealt with, up to a batch of a part, and what became of
+them: their counts, and their shard if they made one. The last of these has ``end``. The others leave something out of
+the task: an input that broke off, or a record that kills the process; what was done before such a line does not count,
+because the documents behind would have been packed with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, astuple, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tersely.corpus.encode import Encoded, encode_batch
+from tersely.corpus.job.place import Place
+from tersely.corpus.job.plan import Part, Settings
+from tersely.corpus.job.rows import Rows
+from tersely.corpus.read import Batch, Rejected, Source
+from tersely.errors import FingerprintError
+from tersely.load import load_tokenizer
+from tersely.shards import Journal, ShardEntry, write_fields, write_shard
+from tersely.shards.atomic import whole_file
+from tersely.tokenize import SubwordTokenizer, Tokenizer, id_dtype
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all tasks of a job have in common; sent to the processes that run them.
+
+    ``given`` is the tokenizer itself where it is used in this process; others load the folder's copy.
+    """
+
+    out: Path
+    settings: Settings
+    names: tuple[str, ...]
+    threads: int | None
+    given: Tokenizer | None = None
+
+    @property
+    def place(self) -> Place:
+        """The files of the job."""
+        return Place(self.out)
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer, loaded once in each process."""
+        return self.given or _loaded(str(self.out / "tokenizer"), self.settings.tokenizer, self.threads)
+
+
+@lru_cache(maxsize=2)
+def _loaded(folder: str, fingerprint: str, threads: int | None) -> Tokenizer:
+    tok = load_tokenizer(folder, threads=threads)
+    if tok.fingerprint != fingerprint:
+        raise FingerprintError(
+            f"the tokenizer in {folder} is not the one of the job: give the tokenizer as a file"
+        )
+    if isinstance(tok, SubwordTokenizer):
+        tok.new_job()
+    return tok
+
+
+@dataclass(frozen=True)
+class TaskInput:
+    """A task as it is sent to the process that runs it: its number, its parts with their sources, and about how many
+    stored bytes each has.
+    """
+
+    number: int
+    parts: list[tuple[Part, Source]]
+    sizes: list[int]
+
+
+@dataclass
+class Counts:
+    """What became of the records of a part; all but ``lines`` and ``fault`` add up over the lines of a journal."""
+
+    records: int = 0
+    documents: int = 0
+    empty: int = 0
+    quarantined: int = 0
+    bytes: int = 0
+    repaired: int = 0
+    untrained: int = 0
+    lines: int = 0
+    fault: str = ""
+
+    def __iadd__(self, other: Counts) -> Counts:
+        for name in ("records", "documents", "empty", "quarantined", "bytes", "repaired", "untrained"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.lines = max(self.lines, other.lines)
+        self.fault = self.fault or other.fault
+        return self
+
+
+@dataclass
+class Done:
+    """What a journal says: the lines that count, what is left out, and where to go on."""
+
+    lines: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    left_out: dict[int, str] = field(default_factory=dict[int, str])
+    """Parts, with the reason."""
+    poison: dict[tuple[int, int], dict[int, str]] = field(
+        default_factory=dict[tuple[int, int], dict[int, str]]
+    )
+    """For a batch of a part, the texts of it and the reasons."""
+    written: int = 0
+    """Numbers that lines before had, which do not count any more."""
+
+    @classmethod
+    def of(cls, journal: Journal) -> Done:
+        """As the journal stands now."""
+        done = cls()
+        for line in journal.read():
+            if "leave_out" in line:
+                part, reason = line["leave_out"]
+                done.left_out[part] = reason
+            elif "poison" in line:
+                part, batch, text, reason = line["poison"]
+                done.poison.setdefault((part, batch), {})[text] = reason
+            else:
+                done.lines.append(line)
+                continue
+            done.written = max(done.written, len(done.lines))
+            done.lines = []
+        return done
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        return bool(self.lines) and "end" in self.lines[-1]
+
+    @property
+    def next(self) -> tuple[int, int]:
+        """The part and batch that come next."""
+        part, batch = self.lines[-1]["next"] if self.lines else (0, 0)
+        return part, batch
+
+    @property
+    def counts(self) -> Iterator[tuple[int, Counts]]:
+        """Parts and counts, of which a part may have several."""
+        for line in self.lines:
+            for part, counts in line["counts"].items():
+                yield int(part), Counts(**counts)
+
+
+class _BrokenInput(Exception):
+    """Carries the part whose input broke off, and the reason."""
+
+
+def run_task(job: Job, task: TaskInput) -> None:
+    """Does what is left to do of a task; what it did stands in its journal."""
+    while True:
+        journal = job.place.journal(task.number)
+        done = Done.of(journal)
+        if done.finished:
+            return
+        job.place.remove(task.number, range(len(done.lines), max(done.written, len(done.lines)) + 1))
+        try:
+            _Run(job, task, journal, done).run()
+        except _BrokenInput as broken:
+            journal.append({"leave_out": list(broken.args)})
+
+
+class _Run:
+    """One run through the parts of a task, from where its journal stands."""
+
+    def __init__(self, job: Job, task: TaskInput, journal: Journal, done: Done) -> None:
+        self.job, self.task, self.journal, self.done = job, task, journal, done
+        self.tok = job.tokenizer()
+        self.number = len(done.lines)
+        self.tokens = sum(line["shard"]["tokens"] for line in done.lines if "shard" in line)
+        self.total = Counts()
+        for _, counts in done.counts:
+            self.total += counts
+        self._start()
+
+    def _start(self) -> None:
+        """Nothing waits for the next line of the journal."""
+        self.rows = Rows(self.job.settings.packing, self.job.names)
+        self.counts: dict[int, Counts] = {}
+        self.rejects: list[dict[str, Any]] = []
+
+    def run(self) -> None:
+        """Takes all records that the journal does not have."""
+        for number, (part, source) in enumerate(self.task.parts):
+            first, skipped = self.done.next
+            if number < first:
+                continue
+            if number in self.done.left_out:
+                self._leave_out(number)
+                continue
+            batch = Batch()
+            for order, batch in enumerate(source.batches(part.span)):
+                if number == first and order < skipped:
+                    continue
+                self._tell(number, order, batch.bytes_read)
+                self._take(number, order, part.source, batch)
+                if self.rows.tokens >= self.job.settings.shard_tokens:
+                    self._commit((number, order + 1))
+            if batch.fault:
+                self._broken(number, batch)
+        self._tell(len(self.task.parts), 0, 0)
+        self._commit((len(self.task.parts), 0), end=True)
+
+    def _tell(self, number: int, order: int, bytes_read: int) -> None:
+        """Notes the batch in hand, for whoever watches, and for whoever looks for the record that killed the process."""
+        read = sum(self.task.sizes[:number]) + min(
+            bytes_read, *self.task.sizes[number : number + 1], bytes_read
+        )
+        total = self.total
+        now = At(number, order, read, total.documents, self.tokens, total.quarantined)
+        self.job.place.position(self.task.number).write_text(" ".join(map(str, astuple(now))) + "\n")
+
+    def _take(self, number: int, order: int, source: int, batch: Batch) -> None:
+        poison = self.done.poison.get((number, order), {})
+        rejected = list(batch.rejected)
+        if poison:
+            rejected += [_rejected(batch, text, reason) for text, reason in poison.items()]
+            batch = batch.without(poison)
+        encoded = encode_batch(batch, self.tok, self.job.settings.bos, self.job.settings.eos)
+        self.rows.add(encoded, source, batch.fields)
+        self._reject(number, [*rejected, *encoded.failed])
+        self._count(number, batch, encoded, len(rejected))
+
+    def _count(self, number: int, batch: Batch, encoded: Encoded, rejected: int) -> None:
+        self.tokens += len(encoded.ids.values)
+        counts = Counts(
+            records=len(batch.texts) + rejected,
+            documents=len(encoded.ids),
+            empty=encoded.empty,
+            quarantined=rejected + len(encoded.failed),
+            bytes=encoded.bytes,
+            repaired=batch.repaired,
+            untrained=encoded.untrained,
+            lines=batch.lines_read,
+        )
+        self._add(number, counts)
+
+    def _add(self, number: int, counts: Counts) -> None:
+        self.total += counts
+        of_part = self.counts.setdefault(number, Counts())
+        of_part += counts
+
+    def _reject(self, number: int, rejected: list[Rejected]) -> None:
+        rejected = sorted(rejected, key=lambda reject: (reject.line, reject.byte))
+        self.rejects += [{"part": number, **asdict(reject)} for reject in rejected]
+
+    def _leave_out(self, number: int) -> None:
+        reason = self.done.left_out[number]
+        self._reject(number, [Rejected(0, -1, reason)])
+        self._add(number, Counts(records=1, quarantined=1, fault=reason))
+
+    def _broken(self, number: int, batch: Batch) -> None:
+        """The end of a part that broke off: kept as far as it went, or left out as a whole."""
+        if not self.job.settings.salvage:
+            raise _BrokenInput(
+                number, f"{batch.fault}; nothing of it was taken, --salvage keeps what is before the break"
+            )
+        self._reject(number, [Rejected(batch.lines_read + 1, -1, batch.fault)])
+        self._add(number, Counts(records=1, quarantined=1, fault=batch.fault))
+
+    def _commit(self, then: tuple[int, int], end: bool = False) -> None:
+        """Writes what waits, then the line of the journal that says so."""
+        line: dict[str, Any] = {"next": then}
+        if self.rows.documents:
+            entry, waste = self._write_shard()
+            line |= {"shard": asdict(entry), "waste": waste}
+        if self.rejects:
+            text = "".join(json.dumps(reject, ensure_ascii=True) + "\n" for reject in self.rejects)
+            with whole_file(self.job.place.rejects(self.task.number, self.number)) as temporary:
+                temporary.write_text(text)
+        line["counts"] = {part: asdict(counts) for part, counts in self.counts.items()}
+        if end:
+            line["end"] = True
+        self.journal.append(line)
+        self.number += 1
+        self._start()
+
+    def _write_shard(self) -> tuple[ShardEntry, list[int]]:
+        settings, place = self.job.settings, self.job.place
+        dtype = id_dtype(self.tok.vocab_size)
+        seed = settings.packing.seed + (self.task.number << 20) + self.number
+        shard, waste = self.rows.shard(self.tok, dtype, seed, settings.words)
+        fields = ""
+        if self.job.names:
+            path = place.fields(self.task.number, self.number)
+            write_fields(path, self.rows.fields)
+            fields = path.name
+        entry = write_shard(
+            place.shard(self.task.number, self.number),
+            shard,
+            dtype=dtype,
+            vocab_size=self.tok.vocab_size,
+            documents=self.rows.documents,
+            fields=fields,
+        )
+        return entry, waste
+
+
+def _rejected(batch: Batch, text: int, reason: str) -> Rejected:
+    raw = batch.texts[text]
+    raw = raw if isinstance(raw, bytes) else str(raw).encode("utf-8", "replace")
+    return Rejected.of(raw, batch.lines[text], batch.bytes_at[text], reason)
+
+
+@dataclass(frozen=True)
+class At:
+    """Where a task is: the batch in hand, and what it read and made so far."""
+
+    part: int = 0
+    batch: int = 0
+    bytes_read: int = 0
+    documents: int = 0
+    tokens: int = 0
+    quarantined: int = 0
+
+    @classmethod
+    def read(cls, path: Path) -> At:
+        """As the file says; the beginning if there is none, or it is just being written."""
+        try:
+            return cls(*map(int, path.read_text().split()))
+        except (OSError, ValueError, TypeError):
+            return cls()
