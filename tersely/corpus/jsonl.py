@@ -2,7 +2,7 @@
 
 Where ``orjson`` reads each of some lines and finds a string in each, they are added at once (``_add_plain``). All others
 go through ``_document``, which decides what is wrong with a line and what can be done about it; it would give the same
-for every line, at about a third of the speed.
+for every line, at a third (100 characters) to 0.6 (1000) of the speed.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from tersely.corpus.read import (
 )
 
 _ONE_ARRAY = "; JSON lines have an object on each line: jq -c '.[]' FILE makes them of one array, jq -c . of indented objects"
-
+_CARRIAGE = "; a carriage return alone ends no line: write newlines, for example with tr '\\r' '\\n'"
 
 _MOST_DIGITS = 4300
-_CARRIAGE = "; a carriage return alone ends no line: write newlines, for example with tr '\\r' '\\n'"
+"""Python's own limit for the conversion of text to an integer."""
 
 
 class _NotADocument(Exception):
@@ -184,7 +184,7 @@ def _is_rounded(value: object) -> bool:
 
 
 def _integer(digits: str) -> int | str:
-    """Python refuses to convert more digits than these, by default; a field spells them all the same."""
+    """The integer, or its digits where Python would refuse them: a field spells both alike."""
     return int(digits) if len(digits) <= _MOST_DIGITS else digits
 
 
