@@ -239,5 +239,7 @@ def _rejected(record: _Record, reason: str, most_bytes: int) -> Rejected:
     else:
         raw, line, byte = raw[1:], 1, 0  # its first byte is a newline that the input does not have
     if record.length > most_bytes:
-        return Rejected(line, byte, reason, excerpt=raw[:80].decode("utf-8", "backslashreplace"))
+        return Rejected(
+            line, byte, reason, excerpt=raw[: min(80, most_bytes)].decode("utf-8", "backslashreplace")
+        )
     return Rejected.of(raw, line, byte, reason)

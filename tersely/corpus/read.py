@@ -146,7 +146,7 @@ class Batch:
             self.add(content.decode(), line, byte, values)
         except UnicodeDecodeError as error:
             if on_invalid is OnInvalid.QUARANTINE:
-                reason = f"invalid UTF-8 at byte {error.start}"
+                reason = f"invalid UTF-8 at byte {error.start}{like_utf16(content)}"
                 self.rejected.append(Rejected.of(content, line, byte, reason))
             elif on_invalid is OnInvalid.BYTES:
                 self.add(content, line, byte, values)
@@ -205,6 +205,12 @@ def visible(text: str) -> str:
     as Python does, such as ``\x1b``.
     """
     return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def like_utf16(content: bytes) -> str:
+    """The way out, to append to a reason, if content that is not UTF-8 begins with the byte order mark of UTF-16."""
+    is_like = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return "; it begins like UTF-16: write it as UTF-8, as iconv -f UTF-16 -t UTF-8 does" if is_like else ""
 
 
 def without_surrogates(text: str) -> tuple[str, bool]:

@@ -13,8 +13,9 @@ from tersely.corpus.fasta import HEADER, MAX_FASTA_BYTES, fasta_batches
 from tersely.corpus.files import ByteStream, is_archive
 from tersely.corpus.jsonl import jsonl_batches
 from tersely.corpus.lines import one_before
-from tersely.corpus.read import MAX_RECORD_BYTES, Batch, OnInvalid, Source, Span
-from tersely.corpus.text import check_column, parquet_batches, parquet_spans, text_batches
+from tersely.corpus.parquet import check_column, parquet_batches, parquet_spans
+from tersely.corpus.read import BOM, MAX_RECORD_BYTES, Batch, OnInvalid, Source, Span
+from tersely.corpus.text import text_batches
 from tersely.errors import CorpusError, UsageError, choose
 
 _ARCHIVE_ENDINGS = {".gz", ".zst", ".bz2"}
@@ -82,6 +83,7 @@ class FileSource:
                 return [None]
         except OSError:  # it says so when it is read
             return [None]
+        target = max(target, len(BOM) + 1)  # so that the first has the mark and what is right behind it
         starts = range(0, self.size, target)
         return [Span(start, min(start + target, self.size)) for start in starts] or [None]
 
