@@ -12,13 +12,13 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, cast
 
-from tersely.corpus.marked import Marked, Segment
 from tersely.corpus.records.marks import Range, check_unmarked, unmarked
 from tersely.corpus.records.messages import Message, map_strings, messages_of
 from tersely.corpus.records.protocol import NotADocument, kind_of, names_in
 from tersely.corpus.records.spoofs import Spellings
 from tersely.corpus.records.template import ChatTemplate, rendered
 from tersely.corpus.records.turns import Turns
+from tersely.corpus.stretches import Marked, Segment
 
 OPTIONS = ("tools", "chat_template_kwargs")
 """The fields that a template may want to know besides the messages, under the names that TRL has for them."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tersely.corpus.marked import Marked, Segment
 from tersely.corpus.records.chat import OPTIONS, ChatRecords, options_of
 from tersely.corpus.records.messages import messages_of
 from tersely.corpus.records.protocol import NotADocument, field_of, kind_of
+from tersely.corpus.stretches import Marked, Segment
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tersely.corpus.marked import Marked
+from tersely.corpus.stretches import Marked
 
 
 class NotADocument(Exception):
