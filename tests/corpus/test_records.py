@@ -1,6 +1,7 @@
 """Shapes of records: what becomes a document, what is refused and with which words; and where templates are found."""
 
 import json
+import pickle
 from datetime import datetime
 
 import pytest
@@ -12,10 +13,12 @@ from tersely.corpus.records import (
     ChatTemplate,
     CompletionRecords,
     NotADocument,
+    RecordKind,
     Records,
     TextRecords,
     chat_template_for,
     read_chat_template,
+    records_of,
 )
 from tersely.errors import UsageError
 from tersely.tokenize import ByteTokenizer, SubwordTokenizer
@@ -199,3 +202,25 @@ def test_what_a_template_may_not_do_is_refused(source):
 def test_a_template_that_is_none_is_refused_with_its_line():
     with pytest.raises(UsageError, match="line 2 of the chat template"):
         ChatRecords(ChatTemplate("a\n{% if %}")).document({"messages": [USER]})
+
+
+def test_kinds_are_made_by_their_names():
+    tok = SubwordTokenizer(byte_level(), {"eos_token": "</s>"})
+    assert records_of(RecordKind.TEXT, tok, text_field="body") == TextRecords("body")
+    assert records_of(RecordKind("prompt-completion"), tok) == CompletionRecords()
+    made = records_of(RecordKind("messages"), tok, chat_template=CHATML)
+    assert [text for text, trained in spans(made.document({"messages": [USER, ASSISTANT]})) if trained] == [
+        "b<|im_end|>"
+    ]
+    assert "<|im_end|>" in records_of(RecordKind.PROMPT_COMPLETION, tok, chat_template=CHATML).chat.spellings
+    with pytest.raises(UsageError, match="messages need a chat template"):
+        records_of(RecordKind.MESSAGES, tok)
+    with pytest.raises(UsageError, match="line 1 of the chat template"):
+        records_of(RecordKind.MESSAGES, tok, chat_template="{% if %}")
+
+
+def test_records_that_have_been_used_can_go_to_another_process():
+    document = CHAT.document({"messages": [USER, ASSISTANT]})
+    there = pickle.loads(pickle.dumps(CompletionRecords(CHAT)))
+    assert there == CompletionRecords(CHAT)
+    assert there.chat.document({"messages": [USER, ASSISTANT]}) == document

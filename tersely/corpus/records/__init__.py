@@ -1,5 +1,6 @@
 """What a record of a corpus says: a text, a prompt with its completion, or a chat.
 
+kinds.py       from the name of a kind to its records
 protocol.py    what every kind of records offers; a text in a field
 completion.py  prompts and completions, as strings or as messages
 chat.py        messages, put into words by a chat template
@@ -12,6 +13,8 @@ spoofs.py      which characters only look like special tokens
 
 from tersely.corpus.records.chat import ChatRecords as ChatRecords
 from tersely.corpus.records.completion import CompletionRecords as CompletionRecords
+from tersely.corpus.records.kinds import RecordKind as RecordKind
+from tersely.corpus.records.kinds import records_of as records_of
 from tersely.corpus.records.protocol import NotADocument as NotADocument
 from tersely.corpus.records.protocol import Records as Records
 from tersely.corpus.records.protocol import TextRecords as TextRecords

@@ -73,6 +73,10 @@ class ChatTemplate:
         known = {"tools": None, "documents": None, **self.variables, **options, _MARKING: marks}
         return self._compiled.render(messages=messages, add_generation_prompt=prompt, **known)
 
+    def check(self) -> None:
+        """Raises UsageError, with the line, if it is no template."""
+        _ = self._compiled
+
     @cached_property
     def marks_generation(self) -> bool:
         """Whether it says by itself what the assistant writes."""
@@ -93,6 +97,9 @@ class ChatTemplate:
             return environment.from_string(self.source)
         except jinja2.TemplateSyntaxError as error:
             raise UsageError(f"line {error.lineno} of the chat template: {error.message}") from error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ChatTemplate, (self.source, self.variables, self.now)  # what it compiled to cannot be pickled
 
 
 class _Generation(Extension):

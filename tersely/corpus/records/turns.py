@@ -101,10 +101,7 @@ class Turns:
         self, text: str, messages: list[Message], options: Mapping[str, Any], number: int
     ) -> Range:
         start, (_, closing) = self._start(text, messages, options, number), self._bounds(options)
-        end = len(text)
-        if following := messages[number + 1 : number + 2]:
-            other = [*messages[: number + 1], {**following[0], "content": START}]
-            end = _shared(text, rendered(self.template, other, options)) if _texts(following[0]) else start
+        end = self._next_content(text, messages, options, number)
         if closing and (closed := text.rfind(closing, start, end)) >= 0:
             return start, closed + len(closing)
         after = rendered(self.template, messages[: number + 1], options)
@@ -114,6 +111,18 @@ class Turns:
             if not self._special.sub("", after[stop:]).strip():
                 return start, stop
         raise _unsure(number)
+
+    def _next_content(
+        self, text: str, messages: list[Message], options: Mapping[str, Any], number: int
+    ) -> int:
+        """Where the content of the message after message ``number`` begins; 0 if the template fails to tell."""
+        if number + 1 == len(messages):
+            return len(text)
+        other = {**messages[number + 1], "content": START}
+        try:
+            return _shared(text, rendered(self.template, [*messages[: number + 1], other], options))
+        except NotADocument:
+            return 0
 
     def _start(self, text: str, messages: list[Message], options: Mapping[str, Any], number: int) -> int:
         """Where the turn of message ``number`` begins: after all that is rendered for the model to go on from."""
