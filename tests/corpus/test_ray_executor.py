@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -99,6 +100,21 @@ def test_the_handler_of_sigterm_stays_ours(cluster):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_a_signal_handler_that_exits_keeps_its_exit_code(cluster):
+    program = (
+        "import signal, sys, tasks; from tersely.corpus.executors import RayExecutor;"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143));"
+        "[print(o.result, flush=True) for o in RayExecutor().run(tasks.do, [1, 'wait'])]"
+    )
+    running = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert running.stdout.readline() == "1\n"
+    running.terminate()
+    assert running.communicate(timeout=30) == ("", "")
+    assert running.returncode == 143
+
+
 def test_an_address_without_a_cluster_is_an_error():
     with pytest.raises(ExecutorError, match="no Ray cluster at 127"):
         next(RayExecutor("127.0.0.1:1").run(tasks.square, [3]))
@@ -135,8 +151,8 @@ def test_without_an_address_a_cluster_is_started_and_ended(monkeypatch):
     assert not ray.is_initialized()
 
 
-def test_a_connection_of_the_program_is_used_and_left_open():
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+def test_a_connection_of_the_program_is_used_and_left_open(cluster):
+    ray.init(address=cluster.address, log_to_driver=False)
     try:
         assert [o.result for o in RayExecutor("127.0.0.1:1").run(tasks.square, [3])] == [9]
         assert ray.is_initialized()

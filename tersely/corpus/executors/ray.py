@@ -11,6 +11,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from itertools import islice
 from typing import Any
 
@@ -54,33 +55,38 @@ class RayExecutor:
 
 def _outcomes(ray: Any, remote: Any, items: Iterable[Item]) -> Generator[Outcome[Item, Any], None, None]:
     source = iter(items)
-    running: dict[Any, Item] = {}
+    # Waited for as Python's futures: within ray.wait, the exit code of a signal handler's SystemExit gets lost.
+    running: dict[Future[bytes], tuple[Any, Item]] = {}
     try:
         while True:
-            while len(running) < max(1, int(ray.cluster_resources().get("CPU", 0))) and (
-                taken := list(islice(source, 1))
-            ):
+            while len(running) < _processors(ray) and (taken := list(islice(source, 1))):
                 try:
                     payload = ray.cloudpickle.dumps(taken[0])
                 except Exception as error:
                     yield Outcome(taken[0], error=error)
                 else:
-                    running[remote.remote(payload)] = taken[0]
+                    reference = remote.remote(payload)
+                    running[reference.future()] = reference, taken[0]
             if not running:
                 return
-            for reference in ray.wait(list(running))[0]:
-                yield _outcome(ray, running.pop(reference), reference)
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                _, item = running.pop(future)
+                yield _outcome(ray, item, future)
     finally:
-        for reference in running:
+        for reference, _ in running.values():
             ray.cancel(reference, force=True)
-        if running:
-            ray.wait(list(running), num_returns=len(running), timeout=_CANCELLED_WITHIN)
+        wait(running, _CANCELLED_WITHIN)
 
 
-def _outcome(ray: Any, item: Item, reference: Any) -> Outcome[Item, Any]:
+def _processors(ray: Any) -> int:
+    """How many the cluster has now; nodes come and go."""
+    return max(1, int(ray.cluster_resources().get("CPU", 0)))
+
+
+def _outcome(ray: Any, item: Item, future: Future[bytes]) -> Outcome[Item, Any]:
     lost = ray.exceptions
     try:
-        return outcome(item, ray.get(reference))
+        return outcome(item, future.result())
     except lost.RayTaskError as error:  # not from the work: its worker could not so much as load it
         reason = str(error).strip().splitlines()[-1]
         return Outcome(item, error=ExecutorError(f"a node cannot load the work ({reason}): {_WAY_OUT}"))
