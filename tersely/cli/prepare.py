@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tersely.cli.inputs import input_format_option, text_field_option
+from tersely.cli.inputs import input_format_option, last_change, text_field_option
 from tersely.cli.output import (
     ByteCount,
     count,
@@ -31,6 +31,7 @@ from tersely.load import FORMS
 if TYPE_CHECKING:
     from tersely.corpus import Source
     from tersely.corpus.prepare import Progress
+    from tersely.corpus.records import Records
     from tersely.shards import Manifest
 
 _FAILED, _QUARANTINED = 1, 3
@@ -93,6 +94,20 @@ _FAILED, _QUARANTINED = 1, 3
 )
 @input_format_option
 @click.option(
+    "--records",
+    "kind",
+    type=click.Choice(["text", "prompt-completion", "messages"]),
+    default="text",
+    show_default=True,
+    help="What JSON lines and Parquet hold: a text; prompt and completion; or messages. The last two give the column "
+    "labels, by which only completions and the assistant's turns are trained on.",
+)
+@click.option(
+    "--chat-template",
+    type=click.Path(path_type=Path),
+    help="File, or tokenizer's folder, with the template for messages; by default that beside --tokenizer.",
+)
+@click.option(
     "--on-invalid",
     type=click.Choice(["quarantine", "replace", "bytes"]),
     default="quarantine",
@@ -137,6 +152,8 @@ def command(
     text_field: str,
     fields: tuple[str, ...],
     input_format: str,
+    kind: str,
+    chat_template: Path | None,
     on_invalid: str,
     max_doc_bytes: int | None,
     sample: bool,
@@ -176,11 +193,28 @@ def command(
             fields=fields,
             on_invalid=on_invalid,
             max_record_bytes=max_doc_bytes,
+            records=_records(kind, chat_template, spec, inputs),
         )
     tell_passed_over(passed_over)
     if dry_run or out is None:
         return _dry_run(sources, out, spec, options, as_json)
     return _run(sources, out, spec, options | {"command": command_of(context)}, as_json)
+
+
+def _records(kind: str, chat_template: Path | None, spec: str, inputs: tuple[str, ...]) -> Records | None:
+    """What the inputs hold, None if it is a text."""
+    from tersely.corpus.records import RecordKind, read_chat_template, records_of
+    from tersely.load import load_tokenizer
+
+    if kind == "text":
+        if chat_template:
+            raise UsageError("--chat-template puts messages into words: use it with --records messages")
+        return None
+    beside = Path(spec) if Path(spec).is_dir() else Path(spec).parent if Path(spec).is_file() else None
+    template = None
+    if chat_template or (beside and kind == "messages"):
+        template = read_chat_template(chat_template or beside or Path())
+    return records_of(RecordKind(kind), load_tokenizer(spec), chat_template=template, now=last_change(inputs))
 
 
 def _run(sources: list[Source], out: Path, spec: str, options: dict[str, Any], as_json: bool) -> int:

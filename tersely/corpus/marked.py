@@ -25,10 +25,8 @@ from tersely.corpus.stretches import Marked as Marked
 from tersely.corpus.stretches import Part, Stretch, stretcher
 from tersely.corpus.stretches import Segment as Segment
 from tersely.ragged import Ragged
+from tersely.shards import IGNORED
 from tersely.tokenize import Tokenizer, id_dtype
-
-NO_LABEL = -100
-"""The label that losses of torch and transformers leave out."""
 
 
 def encode_marked(
@@ -58,12 +56,12 @@ def encode_marked(
 
 
 def labels_of(ids: Ragged, trained: Ragged) -> Ragged:
-    """The labels of each row, int32: the id where it is trained, ``NO_LABEL`` elsewhere.
+    """The labels of each row, int32: the id where it is trained, ``IGNORED`` elsewhere.
 
     They stand at the ids themselves, not one place before: models of transformers shift them.
     """
-    signed = ids.values.astype(np.int32)  # NO_LABEL would wrap in the dtype of ids
-    return Ragged(np.where(trained.values, signed, np.int32(NO_LABEL)), ids.offsets)
+    signed = ids.values.astype(np.int32)  # IGNORED would wrap in the dtype of ids
+    return Ragged(np.where(trained.values, signed, np.int32(IGNORED)), ids.offsets)
 
 
 def count_untrained(trained: Ragged) -> int:

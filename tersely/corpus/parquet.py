@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tersely.corpus.files import is_bomb
+from tersely.corpus.marked import Marked, Segment, without_lone_surrogates
 from tersely.corpus.read import (
     BATCH_BYTES,
     BATCH_REJECTS,
@@ -21,7 +22,9 @@ from tersely.corpus.read import (
     Rejected,
     Span,
     as_field,
+    raw_bytes,
 )
+from tersely.corpus.records import NotADocument, Records, TextRecords
 from tersely.errors import UsageError
 
 
@@ -43,14 +46,14 @@ def parquet_spans(path: Path, target: int) -> list[Span | None]:
 
 def parquet_batches(
     path: Path,
-    text_field: str,
+    records: Records,
     fields: Sequence[str] = (),
     *,
     span: Span | None = None,
     on_invalid: OnInvalid = OnInvalid.QUARANTINE,
     max_record_bytes: int = MAX_RECORD_BYTES,
 ) -> Iterator[Batch]:
-    """The rows of a Parquet file, or of a span of its row groups, whose column passed ``check_column``.
+    """The rows of a Parquet file, or of a span of its row groups; a text's column has passed ``check_column``.
 
     A null, a value that is not UTF-8 (unless ``on_invalid`` allows it) or one above ``max_record_bytes`` is rejected
     alone. A field of which there is not exactly one column is "" in every row, and a value of a field that cannot be
@@ -65,9 +68,12 @@ def parquet_batches(
                 raise OSError(f"there are {len(ends) - 1} row groups; there were more when it was listed")
             stored = ends[groups.stop] - ends[groups.start]
             rows = sum(file.metadata.row_group(group).num_rows for group in groups)
-            for text, *values in _rows(file, path, groups, text_field, fields):
+            for found, *values in _rows(file, path, groups, records, fields):
                 row += 1
-                size += _add_row(batch, text, row, values, on_invalid, max_record_bytes)
+                if isinstance(found, dict):
+                    size += _add_record(batch, found, row, values, records, max_record_bytes)
+                else:
+                    size += _add_row(batch, found, row, values, on_invalid, max_record_bytes)
                 if size >= BATCH_BYTES or len(batch.rejected) >= BATCH_REJECTS:
                     given, read = given + size, stored * row // rows
                     if is_bomb(given, read):
@@ -94,16 +100,23 @@ def _stored_ends(metadata: pq.FileMetaData, size: int) -> list[int]:
 
 
 def _rows(
-    file: pq.ParquetFile, path: Path, groups: range, text_field: str, fields: Sequence[str]
+    file: pq.ParquetFile, path: Path, groups: range, records: Records, fields: Sequence[str]
 ) -> Iterator[tuple[Any, ...]]:
-    """The text of each row, as bytes or None, and the values of the fields, as strings."""
-    there = [name for name in fields if file.schema_arrow.names.count(name) == 1]
-    names = [*dict.fromkeys([text_field, *there])]
+    """The text of each row, as bytes or None, or its record; and the values of the fields, as strings."""
+    plain = records.field if isinstance(records, TextRecords) else None
+    once = {name for name in file.schema_arrow.names if file.schema_arrow.names.count(name) == 1}
+    there = [name for name in fields if name in once]
+    of_record = [name for name in records.columns if name in once or name == plain]
+    names = [*dict.fromkeys([*of_record, *there])]
     for group in groups:
-        for records in file.iter_batches(_rows_at_once(file, path, group, names), [group], names):
-            texts = records.column(text_field).cast(pa.large_binary()).to_pylist()
-            columns = [_strings(records.column(name)) if name in there else repeat("") for name in fields]
-            yield from zip(texts, *columns, strict=False)
+        for rows in file.iter_batches(_rows_at_once(file, path, group, names), [group], names):
+            found = (
+                rows.select(of_record).to_pylist()
+                if plain is None
+                else rows.column(plain).cast(pa.large_binary()).to_pylist()
+            )
+            columns = [_strings(rows.column(name)) if name in there else repeat("") for name in fields]
+            yield from zip(found, *columns, strict=False)
 
 
 def _rows_at_once(file: pq.ParquetFile, path: Path, group: int, names: Sequence[str]) -> int:
@@ -148,6 +161,33 @@ def _add_row(
     else:
         batch.add_raw(value, row, -1, fields, on_invalid)
     return len(value) + sum(map(len, fields))
+
+
+def _add_record(
+    batch: Batch,
+    record: dict[str, Any],
+    row: int,
+    fields: Sequence[str],
+    records: Records,
+    max_record_bytes: int,
+) -> int:
+    try:
+        document, repaired = without_lone_surrogates(_segments(records.document(record)))
+    except NotADocument as reason:
+        batch.rejected.append(Rejected(row, -1, str(reason)))
+        return 0
+    size = len(raw_bytes(document))
+    if size > max_record_bytes:
+        reason = f"the record has {size} bytes, above the limit of {max_record_bytes}"
+        batch.rejected.append(Rejected(row, -1, reason))
+    else:
+        batch.add(document, row, -1, fields)
+        batch.repaired += repaired
+    return size + sum(map(len, fields))
+
+
+def _segments(document: str | Marked) -> Marked:
+    return (Segment(document, True, False),) if isinstance(document, str) else document
 
 
 def _strings(column: pa.Array) -> list[str]:

@@ -65,7 +65,7 @@ def test_a_line_that_would_be_ambiguous_is_quarantined(tmp_path):
     path.write_bytes(b'{"text": "\xff\\udcff"}\n{"text": "\\udcff"}\n{"text": "a\\ud800", "id": "\xff"}\n')
     texts, reasons, repaired = read(path, "bytes")
     assert (texts, repaired) == (["\ufffd", "a\ufffd"], 2)
-    assert reasons == ["the field 'text' has both invalid UTF-8 and an escaped lone surrogate"]
+    assert reasons == ["the text has both invalid UTF-8 and an escaped lone surrogate"]
     assert read(path, "replace")[0] == ["\ufffd\ufffd", "\ufffd", "a\ufffd"]
 
 

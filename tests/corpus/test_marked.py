@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from tersely import Ragged, load_tokenizer
 from tersely.corpus.marked import (
-    NO_LABEL,
     Segment,
     count_untrained,
     encode_marked,
@@ -16,6 +15,7 @@ from tersely.corpus.marked import (
     without_lone_surrogates,
 )
 from tersely.errors import TokenizeError
+from tersely.shards import IGNORED
 from tersely.tokenize import ByteTokenizer, SubwordTokenizer
 
 NAMED = {"bos_token": "<s>", "eos_token": "</s>"}
@@ -154,7 +154,7 @@ def test_eos_is_trained_if_what_was_written_last_is(document, trained):
 def test_labels_stand_at_their_ids_and_are_not_shifted():
     ids, trained = encode_marked([(asked("ab"), answered("cd")), (asked("e"),)], ByteTokenizer(), eos=True)
     labels = labels_of(ids, trained)
-    assert labels.to_list() == [[NO_LABEL, NO_LABEL, 102, 103, 1], [NO_LABEL, NO_LABEL]]
+    assert labels.to_list() == [[IGNORED, IGNORED, 102, 103, 1], [IGNORED, IGNORED]]
     assert labels.values.dtype == np.int32
     assert count_untrained(trained) == 1
     assert count_untrained(Ragged(np.empty(0, bool), [0])) == 0

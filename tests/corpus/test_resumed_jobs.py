@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import sys
+from pathlib import Path
 
 import pytest
 from killing import contents
@@ -243,7 +244,7 @@ def test_places_in_the_quarantine_are_those_of_the_file_in_whatever_tasks_it_is_
     tasks, whole = ((tmp_path / name / "quarantine.jsonl").read_text() for name in ("tasks", "whole"))
     assert tasks == whole
     for line in map(json.loads, whole.splitlines()):
-        raw = open(line["source"], "rb").read()
+        raw = Path(line["source"]).read_bytes()
         assert raw[: line["byte"]].count(b"\n") == line["line"] - 1
         assert raw[line["byte"] :].startswith(line["excerpt"].encode())
 

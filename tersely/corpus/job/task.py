@@ -19,7 +19,7 @@ from tersely.corpus.encode import Encoded, encode_batch
 from tersely.corpus.job.place import Place
 from tersely.corpus.job.plan import Part, Settings
 from tersely.corpus.job.rows import Rows
-from tersely.corpus.read import Batch, Rejected, Source
+from tersely.corpus.read import Batch, Rejected, Source, raw_bytes
 from tersely.errors import FingerprintError
 from tersely.load import load_tokenizer
 from tersely.shards import Journal, ShardEntry, write_fields, write_shard
@@ -179,7 +179,7 @@ class _Run:
 
     def _start(self) -> None:
         """Nothing waits for the next line of the journal."""
-        self.rows = Rows(self.job.settings.packing, self.job.names)
+        self.rows = Rows(self.job.settings.packing, self.job.names, self.job.settings.labels)
         self.counts: dict[int, Counts] = {}
         self.rejects: list[dict[str, Any]] = []
 
@@ -301,9 +301,7 @@ class _Run:
 
 
 def _rejected(batch: Batch, text: int, reason: str) -> Rejected:
-    raw = batch.texts[text]
-    raw = raw if isinstance(raw, bytes) else str(raw).encode("utf-8", "replace")
-    return Rejected.of(raw, batch.lines[text], batch.bytes_at[text], reason)
+    return Rejected.of(raw_bytes(batch.texts[text]), batch.lines[text], batch.bytes_at[text], reason)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 
 from tersely.corpus.records.chat import ChatRecords
@@ -25,7 +26,12 @@ class RecordKind(StrEnum):
 
 
 def records_of(
-    kind: RecordKind, tok: Tokenizer, *, text_field: str = "text", chat_template: str | None = None
+    kind: RecordKind,
+    tok: Tokenizer,
+    *,
+    text_field: str = "text",
+    chat_template: str | None = None,
+    now: datetime | None = None,
 ) -> Records:
     """The records of a kind, for documents that ``tok`` will encode.
 
@@ -34,6 +40,7 @@ def records_of(
         tok: whose special tokens the template may write and messages may not.
         text_field: where the text is.
         chat_template: what puts messages into words, in jinja's language, see ``read_chat_template``.
+        now: the moment that a template which asks for the date is told; by default the present one.
 
     Raises:
         UsageError: messages need a template and there is none, or it is none.
@@ -42,7 +49,7 @@ def records_of(
         return TextRecords(text_field)
     chat = None
     if chat_template is not None:
-        template = chat_template_for(tok, chat_template)
+        template = chat_template_for(tok, chat_template, now)
         template.check()
         chat = ChatRecords(template, tuple(token.spelling for token in special_tokens(tok)))
     if kind is RecordKind.PROMPT_COMPLETION:

@@ -169,8 +169,8 @@ def rendered(
         raise NotADocument(f"the chat template fails: {type(error).__name__}: {error}") from error
 
 
-def chat_template_for(tok: Tokenizer, source: str) -> ChatTemplate:
-    """The template, told how ``tok`` spells the special tokens that templates write themselves."""
+def chat_template_for(tok: Tokenizer, source: str, now: datetime | None = None) -> ChatTemplate:
+    """The template, told how ``tok`` spells the special tokens that templates write themselves, and the moment."""
     spellings = {token.id: token.spelling for token in special_tokens(tok)}
     ids = {"bos_token": tok.bos_id, "eos_token": tok.eos_id, "pad_token": tok.pad_id}
     return ChatTemplate(
@@ -180,6 +180,7 @@ def chat_template_for(tok: Tokenizer, source: str) -> ChatTemplate:
             for name, number in ids.items()
             if number is not None and number in spellings
         },
+        now or datetime.now(),
     )
 
 
