@@ -126,7 +126,12 @@ def _convert(
         if files is None:
             _write_note(out, name, corpus, None)
             output = Output(out, _advance(opened, name, on_progress))
-            _WRITERS[name](opened, output)
+            try:
+                _WRITERS[name](opened, output)
+            except UsageError:
+                if not output.files:  # there is nothing to go on with
+                    (out / NOTE_NAME).unlink()
+                raise
             files = output.files
             _write_note(out, name, corpus, files)
     size = sum(file["size"] for file in files.values())
@@ -175,23 +180,29 @@ def _finished(out: Path, name: Format, corpus: str) -> dict[str, Any] | None:
     Raises:
         CorpusError: the folder holds something else, or not all of what it held.
     """
-    if not any(out.iterdir()):
-        return None
     note = _read_note(out)
+    if note is None and all(path.name.startswith(TEMPORARY) for path in out.iterdir()):
+        _sweep(out)
+        return None
     if note is None or note["to"] != name or note["corpus"] != corpus:
         held = "other files" if note is None else "a conversion of another corpus"
         raise CorpusError(
             f"{out} is not empty (it holds {held}): choose another --out, or remove that folder first"
         )
     if note["files"] is None:
-        for path in [*out.glob(f"{TEMPORARY}*"), *out.glob(f"*/{TEMPORARY}*")]:
-            path.unlink()  # of a conversion that was killed
+        _sweep(out)
         return None
     for file, known in note["files"].items():
         path = out / file
         if not path.is_file() or path.stat().st_size != known["size"]:
             raise CorpusError(f"{path} is missing or has another size: remove {out}, and convert again")
     return note["files"]
+
+
+def _sweep(out: Path) -> None:
+    """Removes the unfinished files of a conversion that was killed."""
+    for path in [*out.glob(f"{TEMPORARY}*"), *out.glob(f"*/{TEMPORARY}*")]:
+        path.unlink()
 
 
 def _write_note(out: Path, name: Format, corpus: str, files: dict[str, Any] | None) -> None:
@@ -205,8 +216,14 @@ def _read_note(out: Path) -> dict[str, Any] | None:
         note = json.loads((out / NOTE_NAME).read_bytes())
     except (OSError, ValueError):
         return None
-    ours = isinstance(note, dict) and (note.get("format"), note.get("version")) == (_KIND, _VERSION)
-    return note if ours and {"to", "corpus", "files"} <= note.keys() else None
+    if not isinstance(note, dict) or (note.get("format"), note.get("version")) != (_KIND, _VERSION):
+        return None
+    files = note.get("files") or {}
+    sound = isinstance(files, dict) and all(
+        ".." not in Path(name).parts and not Path(name).is_absolute() and {"size", "xxh3_128"} <= set(known)
+        for name, known in files.items()
+    )
+    return note if sound and {"to", "corpus", "files"} <= note.keys() else None
 
 
 def _verify_one(out: Path, corpus: str | None) -> Iterator[tuple[str, str | None]]:

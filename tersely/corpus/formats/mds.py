@@ -69,8 +69,8 @@ def _config(columns: dict[str, Ragged]) -> dict[str, Any]:
 def _hashes(parts: list[np.ndarray[Any, Any]]) -> dict[str, str]:
     sha1, xxh3 = hashlib.sha1(usedforsecurity=False), xxhash.xxh3_64()
     for part in parts:
-        sha1.update(part)
-        xxh3.update(part)
+        sha1.update(part.data)
+        xxh3.update(part.data)
     return {"sha1": sha1.hexdigest(), "xxh3_64": xxh3.hexdigest()}
 
 

@@ -54,7 +54,7 @@ class SummedFile:
 
     def write(self, content: bytes | np.ndarray[Any, Any]) -> None:
         """Appends bytes, or an array's in the order of the machine, which is little endian."""
-        view = memoryview(np.ascontiguousarray(content) if isinstance(content, np.ndarray) else content)
+        view = memoryview(content) if isinstance(content, bytes) else np.ascontiguousarray(content).data
         self._raw.write(view)
         self._digest.update(view)
         self.size += view.nbytes
