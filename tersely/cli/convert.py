@@ -39,6 +39,9 @@ def command(folder: Path, formats: str, out: Path | None, as_json: bool) -> None
       mds        shard.00000.mds, index.json     mosaicml-streaming: packed rows
       litdata    chunk-0-0.bin, index.json       LitData's TokensLoader, LitGPT: documents
 
+    Labels, where FOLDER has some, are written too: as a second pair labels.bin and labels.idx, as labels.bin, as a column, and
+    as a second dataset in labels/.
+
     What was converted already is left alone, and 'tersely verify FOLDER' checks it with the rest. A conversion that was stopped
     is made again by the same command.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -34,20 +35,24 @@ def write_mds(folder: ShardFolder, out: Output) -> None:
     """
     config: dict[str, Any] = {}
     shards: list[dict[str, Any]] = []
-    for shard in folder.shards:
-        columns = {name: shard.columns[name] for name in _COLUMNS if name in shard.columns}
-        config = config or _config(columns)
-        head = json.dumps(config, sort_keys=True).encode()
-        rows = list(columns.values())
-        for start, stop in cuts(_sample_sizes(rows) + 4, _SIZE_LIMIT - 8 - len(head)):
-            basename = f"shard.{len(shards):05d}.mds"
-            parts = _encode(head, [column[start:stop] for column in rows])
-            with out.file(basename) as file:
-                for part in parts:
-                    file.write(part)
-            raw = {"basename": basename, "bytes": file.size, "hashes": _hashes(parts)}
-            shards.append(config | {"raw_data": raw, "samples": stop - start, "zip_data": None})
-            out.advance(int(rows[0].offsets[stop] - rows[0].offsets[start]))
+    with ThreadPoolExecutor(1) as beside:
+        for shard in folder.shards:
+            columns = {name: shard.columns[name] for name in _COLUMNS if name in shard.columns}
+            config = config or _config(columns)
+            head = json.dumps(config, sort_keys=True).encode()
+            rows = list(columns.values())
+            for start, stop in cuts(_sample_sizes(rows) + 4, _SIZE_LIMIT - 8 - len(head)):
+                basename = f"shard.{len(shards):05d}.mds"
+                parts = _encode(head, [column[start:stop] for column in rows])
+                hashes = beside.submit(
+                    _hashes, parts
+                )  # SHA-1 takes longer than all else, so not before the disk
+                with out.file(basename) as file:
+                    for part in parts:
+                        file.write(part)
+                raw = {"basename": basename, "bytes": file.size, "hashes": hashes.result()}
+                shards.append(config | {"raw_data": raw, "samples": stop - start, "zip_data": None})
+                out.advance(int(rows[0].offsets[stop] - rows[0].offsets[start]))
     with out.file("index.json") as file:
         file.write(json.dumps({"shards": shards, "version": 2}, sort_keys=True).encode())
 
