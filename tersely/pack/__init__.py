@@ -8,6 +8,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from tersely.pack.balance import Balance as Balance
+from tersely.pack.balance import imbalance as imbalance
+from tersely.pack.merge import merge_states as merge_states
 from tersely.pack.pieces import Overflow as Overflow
 from tersely.pack.pieces import Pieces as Pieces
 from tersely.pack.plan import PackPlan as PackPlan
