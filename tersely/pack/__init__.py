@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from tersely.pack.leak import IsolationReport as IsolationReport
     from tersely.pack.leak import check_isolation as check_isolation
     from tersely.pack.loader import PackedDataset as PackedDataset
+    from tersely.pack.mixture import MixedDataset as MixedDataset
 
 _WITH_TORCH = {
     "IsolationReport": "leak",
+    "MixedDataset": "mixture",
     "PackedBatch": "batch",
     "PackedCollator": "batch",
     "PackedDataset": "loader",

@@ -62,6 +62,10 @@ def _states_in(content: Any) -> Iterator[Mapping[str, Any]]:
         if content.keys() >= _SIGN:
             yield content
             return
+        if {"weights", "datasets"} <= content.keys():
+            raise PackError(
+                "states of a MixedDataset cannot be merged: save it in the main process (num_workers=0)"
+            )
         if content.get("_steps_since_snapshot"):
             raise PackError(
                 "the state of a StatefulDataLoader is some batches old: make it with snapshot_every_n_steps=1"

@@ -21,7 +21,7 @@ from tersely.shards import StoredPieces
 ROWS_VERSION = 1
 """Another one where the table of the same plan is another."""
 
-_AT_ONCE = 1 << 20
+_AT_ONCE = 1 << 18
 """Pieces that are looked up at a time, which bounds the memory that building takes."""
 
 
