@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, TypeAlias, get_args, overload
 
 import numpy as np
 import pyarrow as pa
@@ -27,8 +27,8 @@ from tersely.shards.manifest import Manifest, ShardEntry
 Column: TypeAlias = Literal["input_ids", "labels"]
 """A column with a value for each token."""
 
-_VALUES_HELD = 4096
-"""Shards whose values stay mapped in a process: a sixteenth of the mappings that Linux allows it by default."""
+_VALUES_HELD = 1 << 15
+"""Shards whose values stay mapped in a process: half of the mappings that Linux allows it by default."""
 
 
 @dataclass(frozen=True)
@@ -162,8 +162,14 @@ class ShardFolder:
         return self._values(shard)[column]
 
     def _map_values(self, number: int) -> dict[str, np.ndarray[Any, Any]]:
-        columns = self.shards[number].columns
-        return {name: columns[name].values for name in ("input_ids", "labels") if name in columns}
+        entry = self.manifest.shards[number]
+        names = [name for name in get_args(Column) if name == "input_ids" or name in self.manifest.columns]
+        columns = map_columns(self.path / entry.name, entry, self.manifest, names)
+        if len({len(column.values) for column in columns.values()} | {entry.tokens}) > 1:
+            raise ShardError(
+                f"{self.path / entry.name} does not hold {entry.tokens} tokens, as the manifest says"
+            )
+        return {name: column.values for name, column in columns.items()}
 
 
 class _Shards(Sequence[Shard]):
@@ -183,7 +189,6 @@ class _Shards(Sequence[Shard]):
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
         entry = self._manifest.shards[index]
-        check_size(self._path / entry.name, entry)
         return read_shard(self._path / entry.name, entry, self._manifest)
 
 
@@ -205,9 +210,18 @@ def check_size(path: Path, entry: ShardEntry) -> None:
 
 def read_shard(path: Path, entry: ShardEntry, manifest: Manifest) -> Shard:
     """Maps a shard. Raises ShardError if it is not an Arrow file of our layout, with the columns and the dtype that the
-    manifest names and the counts of ``entry``.
+    manifest names and the size and counts of ``entry``.
     """
-    names = required_columns(manifest.columns)
+    shard = Shard(**map_columns(path, entry, manifest, required_columns(manifest.columns)))
+    counts = (len(shard.input_ids), len(shard.seq_lengths.values), len(shard.input_ids.values))
+    if counts != (entry.rows, entry.pieces, entry.tokens):
+        raise ShardError(f"{path} holds (rows, pieces, tokens) {counts}, which is not what the manifest says")
+    return shard
+
+
+def map_columns(path: Path, entry: ShardEntry, manifest: Manifest, names: Sequence[str]) -> dict[str, Ragged]:
+    """Maps some columns of a shard; raises ShardError if its size, one of them, or a dtype is not as it should be."""
+    check_size(path, entry)
     try:
         with pa.memory_map(str(path)) as file:  # closing gives the descriptor back; what is read stays mapped
             table = pa.ipc.open_stream(file).read_all()
@@ -218,8 +232,4 @@ def read_shard(path: Path, entry: ShardEntry, manifest: Manifest) -> Shard:
     if kinds != column_dtypes(np.dtype(manifest.dtype), names):
         found = ", ".join(kinds.values())
         raise ShardError(f"{path} has columns of {found}, which are not those of the format")
-    shard = Shard(**columns)
-    counts = (len(shard.input_ids), len(shard.seq_lengths.values), len(shard.input_ids.values))
-    if counts != (entry.rows, entry.pieces, entry.tokens):
-        raise ShardError(f"{path} holds (rows, pieces, tokens) {counts}, which is not what the manifest says")
-    return shard
+    return columns
