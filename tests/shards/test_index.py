@@ -3,6 +3,8 @@
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -127,6 +129,14 @@ def test_a_shard_that_shrinks_after_opening_is_noticed_before_it_is_mapped(tmp_p
     assert opened.values(0).tolist() == [0, 1, 2]
     with pytest.raises(ShardError, match="has 10 bytes"):
         opened.values(1)
+
+
+def test_reading_shards_does_not_load_pandas(tmp_path):
+    write_folder(tmp_path / "out", [[3]])
+    code = "import sys; from tersely.shards import ShardFolder; folder = ShardFolder(sys.argv[1]); "
+    code += "folder.tokens(0, 0, 3); folder.row(0); sys.exit('pandas' in sys.modules)"
+    done = subprocess.run([sys.executable, "-P", "-c", code, tmp_path / "out"], check=False)
+    assert done.returncode == 0
 
 
 def test_labels_are_read_like_ids(tmp_path):
