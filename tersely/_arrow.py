@@ -23,7 +23,7 @@ def ragged_from_arrow(array: pa.Array | pa.ChunkedArray) -> Ragged:
         raise RaggedError(f"the Arrow array has {array.null_count} nulls: drop or fill them first")
     kind = array.type
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        offsets = array.offsets.to_numpy().astype(np.int64, copy=False)
+        offsets = _vector(array.offsets).astype(np.int64, copy=False)
         first, last = (int(offsets[0]), int(offsets[-1])) if len(offsets) else (0, 0)
         values = _values(array.values.slice(first, last - first))
         return Ragged(values, offsets - first if first else offsets if len(offsets) else [0])
@@ -57,10 +57,18 @@ def _values(array: pa.Array) -> Any:
             len(array), *([kind.list_size] if items.ndim == 1 else [kind.list_size, *items.shape[1:]])
         )
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return array.to_numpy(zero_copy_only=True)
+        return _vector(array)
     if pa.types.is_boolean(kind):
         raise RaggedError("an Arrow array of booleans has eight to a byte: cast them to uint8 first")
     return ragged_from_arrow(array)
+
+
+def _vector(array: pa.Array) -> np.ndarray[Any, Any]:
+    """Numbers without nulls, not copied; not by ``to_numpy``, which would load pandas: 50 MB in every process."""
+    dtype, data = np.dtype(array.type.to_pandas_dtype()), array.buffers()[1]
+    if data is None:
+        return np.empty(0, dtype)
+    return np.frombuffer(data, dtype, len(array), array.offset * dtype.itemsize)
 
 
 def _bytes_and_offsets(array: pa.Array, width: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

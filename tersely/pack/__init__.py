@@ -8,6 +8,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from tersely.pack.balance import Balance as Balance
+from tersely.pack.balance import imbalance as imbalance
+from tersely.pack.merge import merge_states as merge_states
 from tersely.pack.pieces import Overflow as Overflow
 from tersely.pack.pieces import Pieces as Pieces
 from tersely.pack.plan import PackPlan as PackPlan
@@ -22,9 +25,11 @@ if TYPE_CHECKING:
     from tersely.pack.leak import IsolationReport as IsolationReport
     from tersely.pack.leak import check_isolation as check_isolation
     from tersely.pack.loader import PackedDataset as PackedDataset
+    from tersely.pack.mixture import MixedDataset as MixedDataset
 
 _WITH_TORCH = {
     "IsolationReport": "leak",
+    "MixedDataset": "mixture",
     "PackedBatch": "batch",
     "PackedCollator": "batch",
     "PackedDataset": "loader",

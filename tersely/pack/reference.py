@@ -1,4 +1,7 @@
-"""Slow, plain planners: what the fast ones are tested against. Each takes piece lengths and gives lists of bins."""
+"""Slow, plain twins of the fast code of this room, which the tests compare with it.
+
+A planner takes piece lengths and gives lists of bins.
+"""
 
 from __future__ import annotations
 
@@ -52,3 +55,15 @@ def next_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
         bins[-1].append(piece)
         space -= length
     return bins
+
+
+def ranges_of(stored: Sequence[tuple[int, int, int]], start: int, stop: int) -> list[tuple[int, int, int]]:
+    """Where tokens ``start`` to ``stop`` of a document are whose pieces are stored as (shard, first token, tokens)."""
+    found: list[tuple[int, int, int]] = []
+    begin = 0
+    for shard, offset, length in stored:
+        low, high = max(start, begin), min(stop, begin + length)
+        if low < high:
+            found.append((shard, offset + low - begin, high - low))
+        begin += length
+    return found

@@ -3,6 +3,7 @@
 from tersely.shards.columns import IGNORED as IGNORED
 from tersely.shards.columns import Shard as Shard
 from tersely.shards.fields import write_fields as write_fields
+from tersely.shards.index import StoredPieces as StoredPieces
 from tersely.shards.journal import Journal as Journal
 from tersely.shards.manifest import Manifest as Manifest
 from tersely.shards.manifest import Packing as Packing
