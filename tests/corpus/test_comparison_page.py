@@ -14,7 +14,7 @@ from small import TEXTS
 
 from tersely.corpus import find_sources
 from tersely.corpus.comparison import ModelShape, compare, comparison_page
-from tersely.corpus.comparison.charts import bar_chart, dot_chart, stacked_chart
+from tersely.corpus.page import bar_chart, dot_chart, stacked_chart
 
 SVG = "{http://www.w3.org/2000/svg}"
 NASTY = "<script>alert('x')</script>&\""
