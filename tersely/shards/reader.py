@@ -42,10 +42,15 @@ class Place:
 
 @dataclass(frozen=True)
 class StoredRow:
-    """A row as it is stored: ``input_ids`` has a row for each of its pieces, ``places`` says where they are from."""
+    """A row as it is stored: ``input_ids`` has a row for each of its pieces, ``places`` says where they are from.
+
+    ``labels``, one for each id, and ``word_lengths``, which sum to the ids, are None where the folder has no such column.
+    """
 
     input_ids: Ragged
     places: list[Place]
+    labels: np.ndarray[Any, Any] | None = None
+    word_lengths: np.ndarray[Any, Any] | None = None
 
 
 class ShardFolder:
@@ -134,7 +139,9 @@ class ShardFolder:
                     Place(*numbers) for numbers in zip(*(c.tolist() for c in columns), names, strict=True)
                 ]
                 offsets = np.concatenate([[0], np.cumsum(lengths)])
-                return StoredRow(Ragged(shard.input_ids[index], offsets), places)
+                labels = None if shard.labels is None else shard.labels[index]
+                words = None if shard.word_lengths is None else shard.word_lengths[index]
+                return StoredRow(Ragged(shard.input_ids[index], offsets), places, labels, words)
             index -= len(shard.input_ids)
         raise AssertionError("the manifest counts more rows than the shards hold")
 
