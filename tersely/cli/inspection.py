@@ -26,7 +26,7 @@ _BAR = 40
 _SHOWN = 12
 """Sources and reasons that are printed; the page and --json have more."""
 
-_NAME = 36
+_NAME = 30
 
 
 def run_inspection(folder: Path, *, html: Path | None, as_json: bool) -> int:
@@ -128,7 +128,7 @@ def _print_choices(found: Inspection) -> None:
         "rows",
         "attention",
     ]
-    rows = [[*row[:-1], "<- present" * own] for row, own in summary(found.choices)]
+    rows = [[*row[:-1], f"<- {own}" if own else ""] for row, own in summary(found.choices)]
     click.echo()
     print_columns("Other capacities and strategies", [*head, ""], rows)
     click.echo(textwrap.fill(present(found), _WIDTH, initial_indent="  ", subsequent_indent="  "))
@@ -144,7 +144,7 @@ def _print_quarantine(found: Inspection) -> None:
     for kind in kinds:
         first = kind.examples[0]
         click.echo(
-            f"  {kind.records:>9,}  {visible(kind.reason)}  (first: {visible(first.source)}:{first.line})"
+            f"  {kind.records:>9,}  {visible(kind.reason)}  (first: {_cut(visible(first.source))}:{first.line})"
         )
     left = found.quarantine.records - sum(kind.records for kind in kinds)
     if left:

@@ -85,27 +85,31 @@ def _chart(title: str, found: list[Choice], of: Callable[[Choice], float]) -> st
     )
 
 
-def summary(found: list[Choice]) -> list[tuple[list[str], bool]]:
-    """A line for each capacity, and whether it is the folder's own.
+def summary(found: list[Choice]) -> list[tuple[list[str], Strategy | None]]:
+    """A line for each capacity, and the folder's own strategy if the capacity is its own.
 
     The cells: capacity; empty places with best-fit or mix, next-fit, concat; documents not whole with all but concat, with concat;
     rows, attention and context with best-fit or mix.
     """
-    rows: list[tuple[list[str], bool]] = []
+    rows: list[tuple[list[str], Strategy | None]] = []
     for capacity in sorted({choice.capacity for choice in found}):
         made = {choice.strategy: choice for choice in found if choice.capacity == capacity}
         best, concat = made[Strategy.BEST_FIT], made[Strategy.CONCAT]
         row = [f"{capacity:,}", *(f"{made[strategy].padding:.3%}" for strategy in STRATEGIES)]
         row += [f"{best.cut:.2%}", f"{concat.cut:.2%}", f"{best.rows:,}"]
         row += [f"{best.attention:.1%}", f"{best.context:,.0f}"]
-        rows.append((row, any(choice.present for choice in made.values())))
+        rows.append((row, next((strategy for strategy in made if made[strategy].present), None)))
     return rows
 
 
 def _summary(found: list[Choice]) -> str:
     head = ["capacity", *(f"empty: {named(strategy)}" for strategy in STRATEGIES)]
     head += ["not whole", "not whole: concat", "rows", "attention", "context"]
-    lines = [(row[0], [cell(text, "present" * own) for text in row[1:]]) for row, own in summary(found)]
+    lines: list[tuple[str, list[str]]] = []
+    for row, own in summary(found):
+        kinds = [("present" if own else "") + (" best" if own is strategy else "") for strategy in STRATEGIES]
+        kinds += ["present" if own else ""] * (len(row) - 1 - len(kinds))
+        lines.append((row[0], [cell(text, kind) for text, kind in zip(row[1:], kinds, strict=True)]))
     return table(head, lines)
 
 
@@ -115,7 +119,7 @@ def _table(found: list[Choice]) -> str:
     head += ["attention", "context"]
     rows: list[tuple[str, list[str]]] = []
     for choice in found:
-        kind = "present" if choice.present else ""
+        kind = "present best" if choice.present else ""
         texts = [f"{choice.rows:,}", f"{choice.padding:.3%}", f"{choice.cut:.2%}"]
         texts += [f"{choice.lost:.2%}"] if lost else []
         texts += [f"{choice.attention:.1%}", f"{choice.context:,.0f}"]

@@ -21,7 +21,7 @@ _TICK = 1 << 12
 _SHOWN = 400
 """Characters of a reason, a name or an excerpt that are kept."""
 
-_NUMBER = re.compile(r"\d+(?:,\d{3})*")
+_NUMBER = re.compile(r"(?<![\w-])\d+(?:,\d{3})*\b")
 
 
 @dataclass(frozen=True, kw_only=True)
