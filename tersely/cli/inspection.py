@@ -34,7 +34,7 @@ def run_inspection(folder: Path, *, html: Path | None, as_json: bool) -> int:
     from tersely.corpus.inspection import inspect_folder, inspection_page
 
     check_writable(html)
-    with shown_progress("inspecting") as on_progress:
+    with shown_progress("inspecting", "steps") as on_progress:
         found = inspect_folder(folder, **({"on_progress": on_progress} if on_progress else {}))
     if html is not None:
         html.write_text(inspection_page(found), encoding="utf-8")

@@ -113,14 +113,16 @@ def progress_bar(description: str, unit: str = "bytes") -> Generator[Progress]:
 
 
 @contextmanager
-def shown_progress(description: str) -> Generator[Callable[[str, int, int], None] | None]:
+def shown_progress(
+    description: str, unit: str = "bytes"
+) -> Generator[Callable[[str, int, int], None] | None]:
     """A bar for work in several steps: call it with the step, how much is done, and of how much. None, which costs nothing,
     where nobody watches.
     """
     if not sys.stderr.isatty():
         yield None
         return
-    with progress_bar(description) as bar:
+    with progress_bar(description, unit) as bar:
         task = bar.add_task("", total=None, note="")
 
         def show(what: str, done: int, total: int) -> None:

@@ -132,13 +132,13 @@ def inspect_folder(
             found.planned,
             found.lengths.tokens,
             manifest.packing,
-            lambda done, total: on_progress("planning rows", done, total),
+            lambda done, total: on_progress("ways of packing", done, total),
         ),
         planned=len(found.planned),
         quarantine=read_quarantine(
             opened.path,
             manifest.quarantined,
-            lambda done, total: on_progress("reading the quarantine", done, total),
+            lambda done, total: on_progress("records in quarantine", done, total),
         ),
     )
 

@@ -124,7 +124,7 @@ def _lengths(inspection: Inspection) -> str:
         "tokens by length of their document",
         edges,
         [step[3] / tokens for step in steps],
-        [(float(middle), f"half of the tokens {middle:,}")],
+        [(float(middle), f"half of the tokens: up to {middle:,}")],
         unit="tokens in the document",
         color=2,
     )

@@ -56,18 +56,17 @@ class Quarantine:
 def read_quarantine(
     folder: Path, records: int, on_progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Quarantine:
-    """Reads ``quarantine.jsonl``, which has this many ``records``; ``on_progress`` is given bytes.
+    """Reads ``quarantine.jsonl``, which has this many ``records``.
 
     Raises:
         ShardError: it is missing, a line of it is no record, or there are more or fewer of them.
     """
     path = folder / QUARANTINE_NAME
     kinds: dict[str, Kind] = {}
-    others = number = done = 0
+    others = number = 0
     if records and not path.is_file():
         raise ShardError(f"{path} is missing: the folder was copied in part; copy or prepare it again")
     for number, line in enumerate(_lines(path) if path.is_file() else (), 1):
-        done += len(line)
         example = _example(line, path, number)
         reason = _NUMBER.sub("#", example.reason)
         if reason not in kinds and len(kinds) == _MOST_KINDS:
@@ -78,7 +77,7 @@ def read_quarantine(
         if len(kind.examples) < _MOST_EXAMPLES:
             kind.examples.append(example)
         if not number % _TICK:
-            on_progress(done, path.stat().st_size)
+            on_progress(number, records)
     if number != records:
         raise ShardError(
             f"{path} has {number} lines, the manifest says {records} records: copy or prepare it again"

@@ -64,11 +64,9 @@ def survey(folder: ShardFolder, on_progress: OnProgress) -> Survey:
     """
     taken = _Survey(folder.manifest)
     shards = folder.manifest.shards
-    total, done = sum(shard.tokens for shard in shards), 0
     for number, entry in enumerate(shards):
         taken.add(number, entry, read_shard(folder.path / entry.name, entry, folder.manifest))
-        done += entry.tokens
-        on_progress("reading shards", done, total)
+        on_progress("shards read", number + 1, len(shards))
     planned = np.concatenate([np.empty(0, np.int64), *taken.planned])
     return Survey(taken.sums, taken.counter.lengths(), planned)
 
