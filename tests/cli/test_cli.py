@@ -167,11 +167,11 @@ def test_errors_are_one_sentence_with_the_way_out(docs, arguments, code, words):
 def test_inspect_shows_what_is_there(corpus):
     code, out, _ = tersely("inspect", corpus)
     assert code == 0
-    for words in ("documents", "120", "best-fit, split", "docs.jsonl: 120 documents", "tokens  #"):
+    for words in ("documents", "120", "best-fit into rows of 256 tokens, split", "docs.jsonl", "64  #"):
         assert words in out
     code, out, _ = tersely("inspect", corpus, "--json")
     result = json.loads(out)
-    assert sum(number for _, _, number in result["document_tokens"]["histogram"]) == 120
+    assert sum(documents for _, _, documents, _ in result["document_tokens"]["histogram"]) == 120
 
 
 def test_verify_finds_a_flipped_bit_and_a_wrong_tokenizer(corpus):
