@@ -53,7 +53,7 @@ def command(folder: Path, formats: str, out: Path | None, as_json: bool) -> None
     from tersely.corpus import convert
 
     names = [name.strip() for name in formats.split(",") if name.strip()]
-    with _shown_progress() as show:
+    with conversion_progress() as show:
         done = convert(folder, names, out, show)
     if as_json:
         listed = [
@@ -80,7 +80,7 @@ def command(folder: Path, formats: str, out: Path | None, as_json: bool) -> None
 
 
 @contextmanager
-def _shown_progress() -> Generator[Callable[[ConvertProgress], None]]:
+def conversion_progress() -> Generator[Callable[[ConvertProgress], None]]:
     """A bar for each format, one after the other."""
     with progress_bar("converting", "tokens") as bar:
         tasks: dict[str, Any] = {}
