@@ -36,7 +36,11 @@ def main():
 
 def costs_of(kind, strategy, capacity):
     rng = np.random.default_rng(0)
-    lengths = rng.lognormal(np.log(400), 1.2, DOCUMENTS) if kind == "lognormal" else rng.uniform(1, capacity, DOCUMENTS)
+    lengths = (
+        rng.lognormal(np.log(400), 1.2, DOCUMENTS)
+        if kind == "lognormal"
+        else rng.uniform(1, capacity, DOCUMENTS)
+    )
     pieces = plan(np.clip(lengths.astype(np.int64), 1, capacity), capacity, strategy).seq_lengths
     sums = [
         np.add.reduceat(values, pieces.offsets[:-1])
