@@ -21,6 +21,9 @@ _PACKAGES = (
     "transformers",
     "trl",
     "torch",
+    "megatron-core",
+    "mosaicml-streaming",
+    "litdata",
 )
 
 

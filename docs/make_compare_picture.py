@@ -7,12 +7,11 @@ python docs/make_compare_picture.py [FOLDER OF THE SHARED DATA]
 import re
 import sys
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 from tersely.corpus import find_sources
 from tersely.corpus.comparison import compare
-from tersely.corpus.comparison.charts import WIDTH, dot_chart, legend_mark
+from tersely.corpus.page import WIDTH, dot_chart, legend_mark, style
 
 SPECS = ("gpt2/tokenizer.json", "phi-3-mini/tokenizer.json", "cl100k_base.tiktoken")
 
@@ -32,9 +31,8 @@ def main():
         f'<text x="{170 + 150 * i}" y="24">{escape(name)}</text>'
         for i, name in enumerate(names)
     )
-    style = files("tersely.corpus.comparison").joinpath("page.css").read_text("utf-8")
     Path(__file__).with_name("compare.svg").write_text(
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height + 40}">\n<style>{style}</style>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height + 40}">\n<style>{style()}</style>\n'
         f'<rect style="fill: var(--page)" width="{WIDTH}" height="{height + 40}"/>\n'
         f'<text x="18" y="24">bytes per token</text>\n{legend}\n'
         f'<svg y="40" width="{WIDTH}" height="{height}">{chart}</svg>\n</svg>\n',

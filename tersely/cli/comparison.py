@@ -5,14 +5,20 @@ from __future__ import annotations
 import shlex
 import sys
 import textwrap
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from tersely.cli.output import count, print_columns, print_json, progress_bar, tell_passed_over
+from tersely.cli.output import (
+    check_writable,
+    count,
+    print_columns,
+    print_json,
+    shown_progress,
+    tell_passed_over,
+)
 
 if TYPE_CHECKING:
     from tersely.corpus.comparison import Compared, Comparison, Figures
@@ -38,13 +44,11 @@ def run_comparison(
     """Compares, prints, and writes ``html`` if it is named; the exit code."""
     from tersely.corpus import find_sources
     from tersely.corpus.comparison import ModelShape, compare, comparison_page
-    from tersely.errors import CorpusError
 
-    if html is not None and not html.absolute().parent.is_dir():
-        raise CorpusError(f"{html} cannot be written: there is no folder {html.absolute().parent}")
+    check_writable(html)
     sources, passed_over = find_sources(inputs, text_field, input_format, fields=[by] if by else [])
     tell_passed_over(passed_over)
-    with _shown_progress() as on_progress:
+    with shown_progress("comparing") as on_progress:
         result = compare(
             sources,
             specs,
@@ -135,18 +139,3 @@ def _cut(name: str) -> str:
 
     name = visible(name)
     return name if len(name) <= _NAME else f"{name[: _NAME - 2]}.."
-
-
-@contextmanager
-def _shown_progress() -> Generator[Any]:
-    """A progress bar for reading and for each tokenizer; None where nobody watches."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    with progress_bar("comparing") as bar:
-        task = bar.add_task("", total=None, note="")
-
-        def show(what: str, done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total or None, note=what)
-
-        yield show

@@ -28,6 +28,7 @@ _NEEDED = (
     "orjson",
     "xxhash",
     "regex",
+    "jinja2",
     "sentencepiece",
     "tiktoken",
 )

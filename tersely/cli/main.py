@@ -20,6 +20,7 @@ from tersely.errors import TerselyError
 _COMMANDS = {
     "prepare": "Tokenize and pack documents into Arrow shards.",
     "train": "Train a BPE, WordPiece or Unigram vocabulary.",
+    "convert": "Write a prepared folder for Megatron, MDS, LitData or memory maps.",
     "inspect": "Show what a prepared folder holds; compare tokenizers.",
     "peek": "Show rows of a prepared folder as text.",
     "verify": "Check a prepared folder to the last byte.",

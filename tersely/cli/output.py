@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from tersely.errors import CorpusError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,6 +110,31 @@ def progress_bar(description: str, unit: str = "bytes") -> Generator[Progress]:
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not sys.stderr.isatty(), transient=True) as bar:
         yield bar
+
+
+@contextmanager
+def shown_progress(
+    description: str, unit: str = "bytes"
+) -> Generator[Callable[[str, int, int], None] | None]:
+    """A bar for work in several steps: call it with the step, how much is done, and of how much. None, which costs nothing,
+    where nobody watches.
+    """
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with progress_bar(description, unit) as bar:
+        task = bar.add_task("", total=None, note="")
+
+        def show(what: str, done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total or None, note=what)
+
+        yield show
+
+
+def check_writable(page: Path | None) -> None:
+    """Raises CorpusError, before work begins, if the folder of a file to be written does not exist."""
+    if page is not None and not page.absolute().parent.is_dir():
+        raise CorpusError(f"{page} cannot be written: there is no folder {page.absolute().parent}")
 
 
 def count(number: float) -> str:

@@ -5,33 +5,24 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tersely.cli.inputs import input_format_option, text_field_option
-from tersely.cli.output import (
-    count,
-    json_option,
-    print_json,
-    print_table,
-    progress_bar,
-    share,
-    size,
-    tell_passed_over,
-)
+from tersely.cli.convert import conversion_progress
+from tersely.cli.inputs import input_format_option, last_change, text_field_option
+from tersely.cli.output import ByteCount, count, json_option, progress_bar, tell_passed_over
+from tersely.cli.prepared import show_estimate, tell_result, tell_share, verdict
 from tersely.cli.running import command_of, executor_of, processors, resumable, running_options, share_of
-from tersely.errors import UsageError
+from tersely.errors import UsageError, choose
 from tersely.load import FORMS
 
 if TYPE_CHECKING:
     from tersely.corpus import Source
     from tersely.corpus.prepare import Progress
-    from tersely.shards import Manifest
-
-_FAILED, _QUARANTINED = 1, 3
+    from tersely.corpus.records import Records
 
 
 @click.command("prepare", short_help="Tokenize and pack documents into Arrow shards.")
@@ -50,6 +41,14 @@ _FAILED, _QUARANTINED = 1, 3
     multiple=True,
     metavar="TOKEN",
     help="A special token that text may spell; may be given several times. All others stay text.",
+)
+@click.option(
+    "--format",
+    "formats",
+    metavar="FORMAT,...",
+    default="arrow",
+    show_default=True,
+    help="Also write these layouts into --out, as tersely convert does: megatron, memmap, mds, litdata.",
 )
 @click.option(
     "--pack",
@@ -91,6 +90,32 @@ _FAILED, _QUARANTINED = 1, 3
 )
 @input_format_option
 @click.option(
+    "--records",
+    "kind",
+    type=click.Choice(["text", "prompt-completion", "messages"]),
+    default="text",
+    show_default=True,
+    help="What JSON lines and Parquet hold: a text; prompt and completion; or messages. The last two give the column "
+    "labels, by which only completions and the assistant's turns are trained on.",
+)
+@click.option(
+    "--chat-template",
+    type=click.Path(path_type=Path),
+    help="File, or tokenizer's folder, with the template for messages; by default that beside --tokenizer.",
+)
+@click.option(
+    "--on-invalid",
+    type=click.Choice(["quarantine", "replace", "bytes"]),
+    default="quarantine",
+    show_default=True,
+    help="What becomes of a document that is not UTF-8; bytes keeps it as it is, for byte tokenizers.",
+)
+@click.option(
+    "--max-doc-bytes",
+    type=ByteCount(),
+    help="Longer records are quarantined; by default 256MiB, of FASTA 1GiB.",
+)
+@click.option(
     "--sample", is_flag=True, help="Use the built-in corpus: Python's own source files and docstrings."
 )
 @click.option(
@@ -101,11 +126,15 @@ _FAILED, _QUARANTINED = 1, 3
     help="Share of records that may be quarantined before the exit code is 3.",
 )
 @click.option(
-    "--salvage", is_flag=True, help="Keep what comes before the break of an input that breaks off, such as a cut archive."
+    "--salvage",
+    is_flag=True,
+    help="Keep what comes before the break of an input that breaks off, such as a cut archive.",
 )
 @click.option("--fail-empty", is_flag=True, help="Exit with 3 if there are no documents.")
 @click.option(
-    "--allow-changed", is_flag=True, help="If inputs changed since the run was stopped, do again what was made of them."
+    "--allow-changed",
+    is_flag=True,
+    help="If inputs changed since the run was stopped, do again what was made of them.",
 )
 @running_options
 @click.option("--dry-run", is_flag=True, help="Read a sample and estimate; write nothing.")
@@ -119,6 +148,10 @@ def command(
     text_field: str,
     fields: tuple[str, ...],
     input_format: str,
+    kind: str,
+    chat_template: Path | None,
+    on_invalid: str,
+    max_doc_bytes: int | None,
     sample: bool,
     dry_run: bool,
     as_json: bool,
@@ -149,23 +182,48 @@ def command(
         sources: list[Source] = [SampleSource()]
         passed_over: list[Path] = []
     else:
-        sources, passed_over = find_sources(inputs, text_field, input_format, fields=fields)
+        sources, passed_over = find_sources(
+            inputs,
+            text_field,
+            input_format,
+            fields=fields,
+            on_invalid=on_invalid,
+            max_record_bytes=max_doc_bytes,
+            records=_records(kind, chat_template, spec, inputs),
+        )
     tell_passed_over(passed_over)
     if dry_run or out is None:
-        return _dry_run(sources, spec, options, as_json)
+        return show_estimate(sources, out, spec, options, as_json)
     return _run(sources, out, spec, options | {"command": command_of(context)}, as_json)
 
 
+def _records(kind: str, chat_template: Path | None, spec: str, inputs: tuple[str, ...]) -> Records | None:
+    """What the inputs hold, None if it is a text."""
+    from tersely.corpus.records import RecordKind, read_chat_template, records_of
+    from tersely.load import load_tokenizer
+
+    if kind == "text":
+        if chat_template:
+            raise UsageError("--chat-template puts messages into words: use it with --records messages")
+        return None
+    beside = Path(spec) if Path(spec).is_dir() else Path(spec).parent if Path(spec).is_file() else None
+    template = None
+    if chat_template or (beside and kind == "messages"):
+        template = read_chat_template(chat_template or beside or Path())
+    return records_of(RecordKind(kind), load_tokenizer(spec), chat_template=template, now=last_change(inputs))
+
+
 def _run(sources: list[Source], out: Path, spec: str, options: dict[str, Any], as_json: bool) -> int:
-    from tersely.corpus import prepare
+    from tersely.corpus import convert, prepare
 
     max_bad, fail_empty = options.pop("max_bad"), options.pop("fail_empty")
+    formats = [name for name in _formats(options.pop("formats")) if name != "arrow"]
     share = share_of(options.pop("share"))
     workers = options.pop("workers") or processors()
     threads = options.pop("threads") or max(1, processors() // workers)
     executor = executor_of(options.pop("engine"), workers)
     started = time.perf_counter()
-    with resumable(), _shown_progress() as on_progress:
+    with resumable(), redirect_stdout(sys.stderr), _shown_progress() as on_progress:  # Ray writes to stdout
         manifest = prepare(
             sources,
             out,
@@ -177,95 +235,25 @@ def _run(sources: list[Source], out: Path, spec: str, options: dict[str, Any], a
             on_progress=on_progress,
         )
     if manifest is None:
-        return _share_done(out, share, as_json)
+        return tell_share(out, share, as_json)
     seconds = time.perf_counter() - started
-    speed = {"seconds": round(seconds, 3), "megabytes_per_second": round(manifest.bytes / 1e6 / seconds, 2)}
-    broken = [source.name for source in manifest.sources if not source.complete]
-    if as_json:
-        print_json({"out": str(out), "broken_off": broken} | speed | manifest.to_dict())
-    else:
-        print_table(f"Prepared {out}", _summary(manifest, speed))
-    return _verdict(manifest, out, broken, options["salvage"], max_bad, fail_empty)
+    speed = {
+        "seconds": round(seconds, 3),
+        "megabytes_per_second": float(f"{manifest.bytes / 1e6 / seconds:.3g}"),
+    }
+    tell_result(manifest, out, speed, as_json)
+    if formats:
+        with resumable(), conversion_progress() as on_conversion:
+            convert(out, formats, on_progress=on_conversion)
+    return verdict(manifest, out, options["salvage"], max_bad, fail_empty)
 
 
-def _share_done(out: Path, share: tuple[int, int], as_json: bool) -> int:
-    if as_json:
-        print_json({"out": str(out), "share": list(share), "finished": False})
-    else:
-        click.echo(f"Share {share[0]} of {share[1]} is done; {out} is finished when the others are")
-    return 0
+def _formats(given: str) -> list[str]:
+    """The names in ``--format``; raises UsageError for one that is none."""
+    from tersely.corpus import Format
 
-
-def _verdict(
-    manifest: Manifest, out: Path, broken: list[str], salvage: bool, max_bad: float, fail_empty: bool
-) -> int:
-    """The exit code, and on stderr the reasons why it may not be 0."""
-    if manifest.quarantined:
-        click.echo(
-            f"{count(manifest.quarantined)} records were quarantined: see {out / 'quarantine.jsonl'}",
-            err=True,
-        )
-    for name in broken:
-        kept = "only what came before is" if salvage else "nothing of it is (--salvage keeps what came before)"
-        click.echo(f"{name} broke off before its end: {kept} in {out}", err=True)
-    if not manifest.documents:
-        click.echo(f"Warning: there were no documents; {out} is a valid, empty corpus", err=True)
-    if broken and not salvage:
-        return _FAILED
-    if manifest.quarantined > max_bad * manifest.records_in or (fail_empty and not manifest.documents):
-        return _QUARANTINED
-    return 0
-
-
-def _summary(manifest: Manifest, speed: dict[str, float]) -> list[tuple[str, str]]:
-    tokenizer = manifest.tokenizer
-    return [
-        ("documents", count(manifest.documents)),
-        ("bytes", count(manifest.bytes)),
-        ("tokens", f"{count(manifest.tokens)} ({manifest.dtype}, vocabulary {count(tokenizer.vocab_size)})"),
-        ("bytes per token", f"{manifest.bytes / manifest.tokens:.3f}" if manifest.tokens else "-"),
-        ("rows", count(manifest.rows)),
-        ("packing efficiency", share(manifest.efficiency) if manifest.packing.capacity else "not packed"),
-        ("split documents", count(manifest.split_documents)),
-        ("truncated tokens", count(manifest.truncated_tokens)),
-        ("dropped documents", count(manifest.dropped_documents)),
-        ("empty records", count(manifest.empty)),
-        ("quarantined records", count(manifest.quarantined)),
-        ("seconds", f"{speed['seconds']:.2f}"),
-        ("MB/s", f"{speed['megabytes_per_second']:.1f}"),
-    ]
-
-
-def _dry_run(sources: list[Source], spec: str, options: dict[str, Any], as_json: bool) -> int:
-    from dataclasses import asdict
-
-    from tersely.corpus import estimate
-    from tersely.load import load_tokenizer
-
-    tok = load_tokenizer(
-        spec, threads=options["threads"], allowed_specials=options["allowed_specials"] or None
-    )
-    if options["bos"] and tok.bos_id is None:
-        raise UsageError(f"the tokenizer {spec} has no bos id: leave --bos out")
-    asked = {name: options[name] for name in ("capacity", "strategy", "overflow", "bos", "eos")}
-    figures = estimate(sources, tok, **asked)
-    if as_json:
-        print_json({"dry_run": True} | asdict(figures))
-        return 0
-    rows = [
-        ("sampled", share(figures.sampled_share)),
-        ("documents", count(figures.documents)),
-        ("bytes", count(figures.bytes)),
-        ("tokens", count(figures.tokens)),
-        ("bytes per token", f"{figures.bytes_per_token:.3f}"),
-        ("rows", count(figures.rows)),
-        ("dtype", figures.dtype),
-        ("size on disk", size(figures.output_bytes)),
-        ("seconds", f"{figures.seconds:.1f}"),
-        ("bad records", share(figures.bad_share)),
-    ]
-    print_table("Estimate (nothing was written)", rows)
-    return 0
+    names = [name.strip() for name in given.split(",") if name.strip()]
+    return [name if name == "arrow" else choose(Format, name) for name in names]
 
 
 @contextmanager

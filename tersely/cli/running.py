@@ -22,7 +22,18 @@ _SLURM = (
 )
 """For job arrays and for the tasks of one job: which one this is, where counting begins, how many there are."""
 
-_HOW = {"out", "workers", "threads", "engine", "share", "as_json", "max_bad", "fail_empty", "allow_changed", "dry_run"}
+_HOW = {
+    "out",
+    "workers",
+    "threads",
+    "engine",
+    "share",
+    "as_json",
+    "max_bad",
+    "fail_empty",
+    "allow_changed",
+    "dry_run",
+}
 """Options that do not decide what the folder holds."""
 
 
@@ -83,7 +94,9 @@ def share_of(text: str | None) -> tuple[int, int]:
         return _slurm_share()
     number, _, count = text.partition("/")
     if not (number.isdecimal() and count.isdecimal() and int(number) < int(count)):
-        raise UsageError(f"--shard {text!r} is no share: write I/N with I from 0 to N - 1, such as 0/8, or slurm")
+        raise UsageError(
+            f"--shard {text!r} is no share: write I/N with I from 0 to N - 1, such as 0/8, or slurm"
+        )
     return int(number), int(count)
 
 

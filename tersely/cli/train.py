@@ -186,8 +186,8 @@ def _print(
         click.echo(f"Not a document: {reason}", err=True)
     if report.rejected > len(report.reasons):
         click.echo(f"... and {count(report.rejected - len(report.reasons))} more records", err=True)
-    for name in report.broken_off:
-        click.echo(f"{name} broke off before its end: only what came before was counted", err=True)
+    for input_and_reason in report.broken_off:
+        click.echo(f"Broke off, so that only what came before was counted: {input_and_reason}", err=True)
     if not report.documents:
         click.echo("Warning: there were no documents; the vocabulary is the alphabet alone", err=True)
     return _REJECTED if report.rejected > max_bad * report.records or report.broken_off else 0

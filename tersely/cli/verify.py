@@ -15,16 +15,19 @@ _FAILED = 4
 @click.argument("folder", type=click.Path(path_type=Path))
 @json_option
 def command(folder: Path, as_json: bool) -> int:
-    """Check FOLDER: counts, checksums, ids, row boundaries, that every document is there once, and the tokenizer.
+    """Check FOLDER: counts, checksums, ids, row boundaries, that every document is there once, the tokenizer, and the files
+    that 'tersely convert' wrote into it. A folder that holds only such files can be checked too.
 
     Exits with 4 if anything is wrong.
     """
+    from tersely.corpus.formats import verify_conversions
     from tersely.errors import TerselyError
     from tersely.load import load_tokenizer
     from tersely.shards import Manifest, verify
 
-    results = list(verify(folder))
-    if results[0][1] is None:
+    alone = [] if (folder / "manifest.json").exists() else list(verify_conversions(folder))
+    results = alone or list(verify(folder))
+    if not alone and results[0][1] is None:
         fault = None
         try:
             found = load_tokenizer(folder / "tokenizer").fingerprint
@@ -33,6 +36,7 @@ def command(folder: Path, as_json: bool) -> int:
         except TerselyError as error:
             fault = str(error)
         results.append(("tokenizer", fault))
+        results.extend(verify_conversions(folder))
     faults = [fault for _, fault in results if fault is not None]
     if as_json:
         print_json({"folder": str(folder), "ok": not faults, "checked": len(results), "faults": faults})

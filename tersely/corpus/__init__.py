@@ -2,6 +2,10 @@
 
 from tersely.corpus.estimate import Estimate as Estimate
 from tersely.corpus.estimate import estimate as estimate
+from tersely.corpus.formats import Conversion as Conversion
+from tersely.corpus.formats import ConvertProgress as ConvertProgress
+from tersely.corpus.formats import Format as Format
+from tersely.corpus.formats import convert as convert
 from tersely.corpus.prepare import prepare as prepare
 from tersely.corpus.read import Batch as Batch
 from tersely.corpus.read import OnInvalid as OnInvalid

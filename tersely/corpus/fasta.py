@@ -17,6 +17,7 @@ from itertools import accumulate
 
 from tersely.corpus.files import ByteStream
 from tersely.corpus.read import BATCH_BYTES, BATCH_REJECTS, BOM, Batch, OnInvalid, Rejected, Span
+from tersely.corpus.records import NotADocument
 
 HEADER = "header"
 """The field that holds a record's header line, without its ``>`` and the white space around it."""
@@ -68,10 +69,6 @@ class _Rules:
 
     on_invalid: OnInvalid
     most_bytes: int
-
-
-class _NotADocument(Exception):
-    """Carries the reason why a record is no document."""
 
 
 def fasta_batches(
@@ -175,19 +172,17 @@ def _add(batch: Batch, record: _Record, rules: _Rules) -> None:
         return
     try:
         if record.length > rules.most_bytes:
-            raise _NotADocument(
-                f"the record has {record.length} bytes, above the limit of {rules.most_bytes}"
-            )
+            raise NotADocument(f"the record has {record.length} bytes, above the limit of {rules.most_bytes}")
         if record.line:
             header, sequence, repaired = _header_and_sequence(record.parts, rules.on_invalid)
             values = [header if name == HEADER else "" for name in batch.fields]
             batch.add(sequence, record.line, record.byte, values)
             batch.repaired += repaired
         elif b"\r>" in b"".join(record.parts):
-            raise _NotADocument(_OLD_MAC)
+            raise NotADocument(_OLD_MAC)
         elif b"".join(_letters(record.parts)):
-            raise _NotADocument("text before the first header, a line that begins with '>'")
-    except _NotADocument as reason:
+            raise NotADocument("text before the first header, a line that begins with '>'")
+    except NotADocument as reason:
         batch.rejected.append(_rejected(record, str(reason), rules.most_bytes))
 
 
@@ -199,9 +194,9 @@ def _header_and_sequence(parts: list[bytes], on_invalid: OnInvalid) -> tuple[str
     try:
         header = line.decode("utf-8", "strict" if on_invalid is OnInvalid.QUARANTINE else "replace").strip()
     except UnicodeDecodeError as error:
-        raise _NotADocument(f"invalid UTF-8 at byte {error.start + 1} of the header") from None
+        raise NotADocument(f"invalid UTF-8 at byte {error.start + 1} of the header") from None
     if "\r" in header:
-        raise _NotADocument(_OLD_MAC)
+        raise NotADocument(_OLD_MAC)
     letters = _letters([first, *parts[1:]])
     try:
         if len(letters) == 1:
@@ -213,7 +208,7 @@ def _header_and_sequence(parts: list[bytes], on_invalid: OnInvalid) -> tuple[str
         bytes_wanted = on_invalid is OnInvalid.BYTES
         return header, whole if bytes_wanted else whole.decode("utf-8", "replace"), not bytes_wanted
     place = next(place for place, letter in enumerate(whole) if letter > 127)
-    raise _NotADocument(f"letter {place + 1} of the sequence is byte {whole[place]:#x}, not ASCII")
+    raise NotADocument(f"letter {place + 1} of the sequence is byte {whole[place]:#x}, not ASCII")
 
 
 def _is_utf8(content: bytes) -> bool:
@@ -239,5 +234,7 @@ def _rejected(record: _Record, reason: str, most_bytes: int) -> Rejected:
     else:
         raw, line, byte = raw[1:], 1, 0  # its first byte is a newline that the input does not have
     if record.length > most_bytes:
-        return Rejected(line, byte, reason, excerpt=raw[:80].decode("utf-8", "backslashreplace"))
+        return Rejected(
+            line, byte, reason, excerpt=raw[: min(80, most_bytes)].decode("utf-8", "backslashreplace")
+        )
     return Rejected.of(raw, line, byte, reason)

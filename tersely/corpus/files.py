@@ -123,8 +123,7 @@ class ByteStream:
 
     def _check_end(self) -> None:
         """A file that is shorter than it was has lost documents, of which its end says nothing."""
-        length = self._counted.count + (self._span.start if self._span else 0)
-        if not self.fault and self._size > length:
+        if not self.fault and self._size and self._size > (length := self._raw.seek(0, io.SEEK_END)):
             self.fault = f"the file ends after {length} bytes; it had {self._size} when it was listed"
 
     def _up_to_fault(self, known: int) -> bytes:

@@ -25,6 +25,7 @@ from tersely.corpus.job.finish import unfinished
 from tersely.corpus.job.place import merge_lock
 from tersely.corpus.job.task import At, TaskInput
 from tersely.corpus.read import Source
+from tersely.corpus.records import TextRecords
 from tersely.errors import CorpusError, UsageError, choose
 from tersely.load import load_tokenizer
 from tersely.pack import Overflow, Strategy, plan
@@ -34,6 +35,7 @@ from tersely.tokenize import SubwordTokenizer, Tokenizer, WordTokenizer, id_dtyp
 SHARD_TOKENS = 1 << 25
 """A shard is written once it has this many tokens."""
 
+_TEXT = TextRecords()
 _TICK = 0.25
 """Seconds between two calls of ``on_progress``."""
 
@@ -102,7 +104,8 @@ def prepare(
 
     Returns:
         The manifest, or None if other shares are not done yet. The folder also has ``quarantine.jsonl``, one line for
-        each record that is no document, and, if a source gives fields, their values for each document.
+        each record that is no document, and, if a source gives fields, their values for each document. Records that
+        are more than a text give the column ``labels``.
 
     Raises:
         CorpusError: the folder is in use, holds something else, or cannot be written.
@@ -115,13 +118,17 @@ def prepare(
     settings = Settings(
         tokenizer=tok.fingerprint,
         packing=Packing(
-            capacity=capacity, strategy=choose(Strategy, strategy), overflow=choose(Overflow, overflow), seed=seed
+            capacity=capacity,
+            strategy=choose(Strategy, strategy),
+            overflow=choose(Overflow, overflow),
+            seed=seed,
         ),
         bos=bos,
         eos=eos and tok.eos_id is not None,
         shard_tokens=shard_tokens,
         task_bytes=task_bytes,
         words=words,
+        labels=any(not isinstance(getattr(source, "records", _TEXT), TextRecords) for source in sources),
         salvage=salvage,
     )
     job_plan = make_plan(sources, settings)
@@ -158,7 +165,7 @@ def prepare(
             ),
             packing=settings.packing,
             dtype=str(id_dtype(tok.vocab_size)),
-            columns=["word_lengths"] if words else [],
+            columns=[*["labels"] * settings.labels, *["word_lengths"] * words],
         )
         with merge_lock(place):
             return finish(place, job_plan, draft, tok, names)
@@ -178,7 +185,13 @@ def _tokenizer(
 
 
 def _check(
-    tok: Tokenizer, spec: str, bos: bool, words: bool, share: tuple[int, int], capacity: int, shard_tokens: int
+    tok: Tokenizer,
+    spec: str,
+    bos: bool,
+    words: bool,
+    share: tuple[int, int],
+    capacity: int,
+    shard_tokens: int,
 ) -> None:
     if bos and tok.bos_id is None:
         raise UsageError(f"the tokenizer {spec} has no bos id: leave --bos out")

@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
+
+from tersely.corpus.stretches import Marked
 
 BATCH_BYTES = 4 << 20
 """A batch is given out once it holds this many bytes of text."""
@@ -27,6 +29,10 @@ BOM = b"\xef\xbb\xbf"
 
 _EXCERPT = 80
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+Document: TypeAlias = "str | bytes | Marked"
+"""A text, the bytes of one that is not UTF-8, or one of segments, some of which are trained on."""
 
 
 class OnInvalid(StrEnum):
@@ -76,18 +82,13 @@ class Rejected:
         return cls(line, byte, reason, hashlib.sha256(record).hexdigest(), excerpt)
 
 
-@dataclass(frozen=True)
-class Span:
-    start: int
-    stop: int
-
-
 @dataclass
 class Batch:
     """Some consecutive records of an input.
 
     Attributes:
-        texts: the documents, some of which may be empty; bytes only under ``OnInvalid.BYTES``.
+        texts: the documents, some of which may be empty; bytes only under ``OnInvalid.BYTES``, segments only of
+            records that are more than a text.
         lines: for each text its line, as in ``Rejected``.
         bytes_at: for each text its byte, as in ``Rejected``.
         fields: for each field that was asked for, its value for each text, "" where the record has none.
@@ -99,7 +100,7 @@ class Batch:
         fault: on the last batch of an input that cannot be read to its end, why; else empty.
     """
 
-    texts: list[str | bytes] = field(default_factory=list[str | bytes])
+    texts: list[Document] = field(default_factory=list["Document"])
     lines: list[int] = field(default_factory=list)
     bytes_at: list[int] = field(default_factory=list)
     fields: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
@@ -117,14 +118,29 @@ class Batch:
     @property
     def strings(self) -> list[str]:
         """The texts, with U+FFFD for what is not UTF-8 in those that are bytes."""
-        return [text if isinstance(text, str) else text.decode("utf-8", "replace") for text in self.texts]
+        return [
+            text if isinstance(text, str) else raw_bytes(text).decode("utf-8", "replace")
+            for text in self.texts
+        ]
 
     @classmethod
     def carrying(cls, fields: Sequence[str]) -> Batch:
         """An empty batch that takes these fields beside each text."""
         return cls(fields={name: [] for name in fields})
 
-    def add(self, text: str | bytes, line: int, byte: int, values: Sequence[str] = ()) -> None:
+    def without(self, texts: Iterable[int]) -> Batch:
+        """The batch but for the texts of these numbers."""
+        left_out = set(texts)
+        kept = [number for number in range(len(self.texts)) if number not in left_out]
+        return replace(
+            self,
+            texts=[self.texts[number] for number in kept],
+            lines=[self.lines[number] for number in kept],
+            bytes_at=[self.bytes_at[number] for number in kept],
+            fields={name: [column[number] for number in kept] for name, column in self.fields.items()},
+        )
+
+    def add(self, text: Document, line: int, byte: int, values: Sequence[str] = ()) -> None:
         """Adds a document; ``values`` are one for each field, in the order of ``fields``."""
         self.texts.append(text)
         self.lines.append(line)
@@ -140,13 +156,21 @@ class Batch:
             self.add(content.decode(), line, byte, values)
         except UnicodeDecodeError as error:
             if on_invalid is OnInvalid.QUARANTINE:
-                reason = f"invalid UTF-8 at byte {error.start}"
+                reason = f"invalid UTF-8 at byte {error.start}{like_utf16(content)}"
                 self.rejected.append(Rejected.of(content, line, byte, reason))
             elif on_invalid is OnInvalid.BYTES:
                 self.add(content, line, byte, values)
             else:
                 self.add(content.decode("utf-8", "replace"), line, byte, values)
                 self.repaired += 1
+
+
+def raw_bytes(text: Document) -> bytes:
+    """A document as bytes of UTF-8, or as those it is."""
+    if isinstance(text, bytes):
+        return text
+    whole = text if isinstance(text, str) else "".join(segment.text for segment in text)
+    return whole.encode("utf-8", "replace")
 
 
 class Source(Protocol):
@@ -199,6 +223,12 @@ def visible(text: str) -> str:
     as Python does, such as ``\x1b``.
     """
     return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def like_utf16(content: bytes) -> str:
+    """The way out, to append to a reason, if content that is not UTF-8 begins with the byte order mark of UTF-16."""
+    is_like = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return "; it begins like UTF-16: write it as UTF-8, as iconv -f UTF-16 -t UTF-8 does" if is_like else ""
 
 
 def without_surrogates(text: str) -> tuple[str, bool]:

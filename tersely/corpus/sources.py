@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TypedDict
@@ -13,8 +13,10 @@ from tersely.corpus.fasta import HEADER, MAX_FASTA_BYTES, fasta_batches
 from tersely.corpus.files import ByteStream, is_archive
 from tersely.corpus.jsonl import jsonl_batches
 from tersely.corpus.lines import one_before
-from tersely.corpus.read import MAX_RECORD_BYTES, Batch, OnInvalid, Source, Span
-from tersely.corpus.text import check_column, parquet_batches, parquet_spans, text_batches
+from tersely.corpus.parquet import check_column, parquet_batches, parquet_spans
+from tersely.corpus.read import BOM, MAX_RECORD_BYTES, Batch, OnInvalid, Source, Span
+from tersely.corpus.records import Records, TextRecords
+from tersely.corpus.text import text_batches
 from tersely.errors import CorpusError, UsageError, choose
 
 _ARCHIVE_ENDINGS = {".gz", ".zst", ".bz2"}
@@ -63,8 +65,8 @@ class FileSource:
     name: str
     path: Path | None
     format: InputFormat
-    text_field: str
     size: int
+    records: Records = field(default_factory=TextRecords)
     fields: tuple[str, ...] = ()
     on_invalid: OnInvalid = OnInvalid.QUARANTINE
     max_record_bytes: int = MAX_RECORD_BYTES
@@ -82,6 +84,7 @@ class FileSource:
                 return [None]
         except OSError:  # it says so when it is read
             return [None]
+        target = max(target, len(BOM) + 1)  # so that the first has the mark and what is right behind it
         starts = range(0, self.size, target)
         return [Span(start, min(start + target, self.size)) for start in starts] or [None]
 
@@ -89,7 +92,7 @@ class FileSource:
         """All records of the span, or of the file, in order."""
         limits = _Limits(on_invalid=self.on_invalid, max_record_bytes=self.max_record_bytes)
         if self.format is InputFormat.PARQUET and self.path is not None:
-            return parquet_batches(self.path, self.text_field, self.fields, span=span, **limits)
+            return parquet_batches(self.path, self.records, self.fields, span=span, **limits)
         try:
             stream = ByteStream(self.path, one_before(span) if span else None, self.size)
         except CorpusError as error:  # one file of many: the others are read all the same
@@ -98,7 +101,7 @@ class FileSource:
             return text_batches(stream, self.fields, **limits)
         if self.format is InputFormat.FASTA:
             return fasta_batches(stream, self.fields, span=span, **limits)
-        return jsonl_batches(stream, self.text_field, self.fields, span=span, **limits)
+        return jsonl_batches(stream, self.records, self.fields, span=span, **limits)
 
 
 class _Limits(TypedDict):
@@ -114,6 +117,7 @@ def find_sources(
     fields: Sequence[str] = (),
     on_invalid: OnInvalid | str = OnInvalid.QUARANTINE,
     max_record_bytes: int | None = None,
+    records: Records | None = None,
 ) -> tuple[list[Source], list[Path]]:
     """The inputs that paths stand for, and the files that were passed over.
 
@@ -127,6 +131,7 @@ def find_sources(
         on_invalid: what becomes of a document that is not UTF-8.
         max_record_bytes: a longer line, value, text file or FASTA record is rejected, and bounds the memory of a
             reader; by default 256 MiB, of FASTA 1 GiB.
+        records: what JSON lines and Parquet hold, if it is more than a text in ``text_field``.
 
     Returns:
         The sources, and the files of folders whose ending is not known.
@@ -143,12 +148,17 @@ def find_sources(
     names, invalid = tuple(dict.fromkeys(fields)), choose(OnInvalid, on_invalid)
 
     def source(path: Path | None, kind: InputFormat) -> FileSource:
-        if kind is InputFormat.PARQUET and path:
+        if records is None and kind is InputFormat.PARQUET and path:
             check_column(path, text_field)
+        if records is not None and kind not in (InputFormat.JSONL, InputFormat.PARQUET):
+            raise UsageError(
+                f"{path or 'standard input'} is {kind}: only JSON lines and Parquet hold such records"
+            )
         size = path.stat().st_size if path and path.is_file() else 0
         limit = max_record_bytes or (MAX_FASTA_BYTES if kind is InputFormat.FASTA else MAX_RECORD_BYTES)
         name = str(path) if path else "<stdin>"
-        return FileSource(name, path, kind, text_field, size, _fields_of(kind, names), invalid, limit)
+        made_of = records or TextRecords(text_field)
+        return FileSource(name, path, kind, size, made_of, _fields_of(kind, names), invalid, limit)
 
     sources: list[Source] = []
     passed_over: list[Path] = []

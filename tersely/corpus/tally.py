@@ -26,7 +26,7 @@ class Tally:
         records: how many records, those included that were no documents.
         rejected: how many were none.
         reasons: places and reasons of the first of those.
-        broken_off: names of the sources that ended before their end.
+        broken_off: the sources that ended before their end, each with the reason.
     """
 
     counter: WordCounter
@@ -63,5 +63,5 @@ class Tally:
         self.rejected += len(batch.rejected)
         for record in batch.rejected[: _REASONS_KEPT - len(self.reasons)]:
             self.reasons.append(f"{name}:{record.line}: {record.reason}")
-        if not batch.complete:
-            self.broken_off.append(name)
+        if batch.fault:
+            self.broken_off.append(f"{name}: {batch.fault}")

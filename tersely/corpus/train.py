@@ -107,7 +107,7 @@ class TrainReport:
         records: records that were read, those included that are no documents.
         rejected: records that are no documents.
         reasons: places and reasons of the first few of these.
-        broken_off: inputs that ended before their end.
+        broken_off: inputs that ended before their end, each with the reason.
         words: words in the corpus (for ``wordpiece``, those of its kept chunks).
         unique_words: different ones.
         dropped_words: different ones that were left out of the training for lack of memory, the rarest.

@@ -43,10 +43,15 @@ class Place:
 
 @dataclass(frozen=True)
 class StoredRow:
-    """A row as it is stored: ``input_ids`` has a row for each of its pieces, ``places`` says where they are from."""
+    """A row as it is stored: ``input_ids`` has a row for each of its pieces, ``places`` says where they are from.
+
+    ``labels``, one for each id, and ``word_lengths``, which sum to the ids, are None where the folder has no such column.
+    """
 
     input_ids: Ragged
     places: list[Place]
+    labels: np.ndarray[Any, Any] | None = None
+    word_lengths: np.ndarray[Any, Any] | None = None
 
 
 class ShardFolder:
@@ -130,7 +135,10 @@ class ShardFolder:
         columns = (shard.document_ids[index] + first, shard.document_starts[index], lengths)
         names = [self.manifest.sources[source].name for source in shard.source_ids[index].tolist()]
         places = [Place(*numbers) for numbers in zip(*(c.tolist() for c in columns), names, strict=True)]
-        return StoredRow(Ragged(shard.input_ids[index], np.concatenate([[0], np.cumsum(lengths)])), places)
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        labels = None if shard.labels is None else shard.labels[index]
+        words = None if shard.word_lengths is None else shard.word_lengths[index]
+        return StoredRow(Ragged(shard.input_ids[index], offsets), places, labels, words)
 
     def fields_of(self, document: int) -> dict[str, str]:
         """What its source gave beside the document of this id: its row of ``document_fields``."""

@@ -63,7 +63,9 @@ def verify(folder: str | Path) -> Iterator[tuple[str, str | None]]:
 def _strangers(folder: Path, known: set[str]) -> Iterator[tuple[str, str]]:
     """Files that a reader could take for those of the manifest."""
     for path in sorted(folder.iterdir()):
-        ours = path.match("data-*.arrow") or path.match("documents-*.arrow") or path.name.startswith(TEMPORARY)
+        ours = (
+            path.match("data-*.arrow") or path.match("documents-*.arrow") or path.name.startswith(TEMPORARY)
+        )
         if ours and path.name not in known:
             yield path.name, f"{path} is not in the manifest: it is of another run; remove it"
     for path in sorted((folder / "tokenizer").rglob("*")):

@@ -1,5 +1,6 @@
 """The command line as a user meets it: output, exit codes, one-sentence errors."""
 
+import gzip
 import json
 import os
 import pty
@@ -78,21 +79,59 @@ def test_too_many_bad_records_exit_with_3_and_the_job_is_done(write_jsonl, tmp_p
     assert tersely("prepare", path, "--out", tmp_path / "lenient", "--max-bad", 0.01)[0] == 0
 
 
-def test_an_input_that_broke_off_exits_with_3(tmp_path):
-    import gzip
-
+def test_an_input_that_broke_off_is_a_failure_unless_it_is_salvaged(tmp_path):
     whole = gzip.compress(b'{"text": "a"}\n' * 100_000)
-    (tmp_path / "cut.jsonl.gz").write_bytes(whole[:-50])
-    code, _, err = tersely("prepare", tmp_path / "cut.jsonl.gz", "--out", tmp_path / "out", "--max-bad", 1)
+    path = tmp_path / "cut.jsonl.gz"
+    path.write_bytes(whole[:-50])
+    code, out, err = tersely("prepare", path, "--out", tmp_path / "out", "--max-bad", 1, "--json")
+    assert code == 1
+    assert "cut.jsonl.gz broke off" in err
+    assert "--salvage" in err
+    assert json.loads(out)["totals"]["documents"] == 0
+    code, out, err = tersely(
+        "prepare", path, "--out", tmp_path / "kept", "--max-bad", 1, "--salvage", "--json"
+    )
+    assert code == 0
+    assert "only what came before" in err
+    assert json.loads(out)["totals"]["documents"] > 10_000
+
+
+def test_invalid_bytes_are_quarantined_replaced_or_kept_as_asked(tmp_path):
+    path = tmp_path / "docs.jsonl"
+    path.write_bytes(b'{"text": "a\xffb"}\n{"text": "c"}\n')
+    options = ("prepare", path, "--max-bad", 1, "--json")
+    counts = {}
+    for policy in ("quarantine", "replace", "bytes"):
+        code, out, _ = tersely(*options, "--on-invalid", policy, "--out", tmp_path / policy)
+        assert code == 0
+        source = json.loads(out)["sources"][0]
+        counts[policy] = (source["documents"], source["quarantined"], source["repaired"], source["bytes"])
+    assert counts == {"quarantine": (1, 1, 0, 1), "replace": (2, 0, 1, 6), "bytes": (2, 0, 0, 4)}
+
+
+def test_documents_above_the_limit_are_quarantined(tmp_path):
+    path = tmp_path / "docs.jsonl"
+    path.write_text('{"text": "short"}\n' + json.dumps({"text": "x" * 3000}) + "\n")
+    code, out, _ = tersely("prepare", path, "--max-doc-bytes", "2kB", "--out", tmp_path / "out", "--json")
     assert code == 3
-    assert "broke off" in err
+    assert json.loads(out)["totals"]["quarantined"] == 1
+
+
+def test_an_empty_corpus_is_valid_unless_it_must_not_be(tmp_path):
+    (tmp_path / "none.jsonl").write_text("")
+    code, _, err = tersely("prepare", tmp_path / "none.jsonl", "--out", tmp_path / "out")
+    assert code == 0
+    assert "there were no documents" in err
+    assert len(datasets.load_from_disk(str(tmp_path / "out"))) == 0
+    assert tersely("verify", tmp_path / "out")[0] == 0
+    assert tersely("prepare", tmp_path / "none.jsonl", "--out", tmp_path / "out", "--fail-empty")[0] == 3
 
 
 def test_a_dry_run_estimates_and_writes_nothing(docs, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     code, out, _ = tersely("prepare", docs, "--dry-run")
     assert code == 0
-    for name in ("tokens", "size on disk", "seconds", "dtype", "bad records"):
+    for name in ("tokens", "size on disk", "seconds", "dtype", "bad records", "free on disk"):
         assert name in out
     code, out, _ = tersely("prepare", docs, "--dry-run", "--out", tmp_path / "out", "--json")
     assert json.loads(out)["documents"] == len(TEXTS)
@@ -110,7 +149,7 @@ def test_a_dry_run_estimates_and_writes_nothing(docs, tmp_path):
         (["prepare", "docs.jsonl", "--out", "o", "--bos"], 2, "no bos id"),
         (["prepare", "docs.jsonl", "--out", "o", "--pack", "-1"], 2, "--pack"),
         (["prepare", "docs.jsonl", "--out", "o", "--pack", "999999999999"], 2, "capacity"),
-        (["prepare", "docs.jsonl", "--out", "docs.jsonl"], 1, "not empty"),
+        (["prepare", "docs.jsonl", "--out", "docs.jsonl"], 1, "cannot be made"),
         (["prepare", "docs.jsonl", "--out", "/proc/none/o"], 1, "cannot be made"),
         (["inspect", "missing"], 4, "no such folder"),
         (["nothing"], 2, "nothing"),
@@ -128,11 +167,11 @@ def test_errors_are_one_sentence_with_the_way_out(docs, arguments, code, words):
 def test_inspect_shows_what_is_there(corpus):
     code, out, _ = tersely("inspect", corpus)
     assert code == 0
-    for words in ("documents", "120", "best-fit, split", "docs.jsonl: 120 documents", "tokens  #"):
+    for words in ("documents", "120", "best-fit into rows of 256 tokens, split", "docs.jsonl", "64  #"):
         assert words in out
     code, out, _ = tersely("inspect", corpus, "--json")
     result = json.loads(out)
-    assert sum(number for _, _, number in result["document_tokens"]["histogram"]) == 120
+    assert sum(documents for _, _, documents, _ in result["document_tokens"]["histogram"]) == 120
 
 
 def test_verify_finds_a_flipped_bit_and_a_wrong_tokenizer(corpus):
@@ -142,7 +181,7 @@ def test_verify_finds_a_flipped_bit_and_a_wrong_tokenizer(corpus):
     code, out, _ = tersely("verify", corpus)
     assert code == 4
     assert "is not the tokenizer of the manifest" in out
-    path = corpus / "data-00000.arrow"
+    path = corpus / "data-00000-00000.arrow"
     raw = path.read_bytes()
     path.write_bytes(raw[:-100] + bytes([raw[-100] ^ 1]) + raw[-99:])
     code, out, _ = tersely("verify", corpus, "--json")
@@ -179,7 +218,7 @@ def test_signals_stop_cleanly(tmp_path, sent, code):
         text=True,
     )
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("out/.tmp-*")):
+    while not (tmp_path / "out/.work/plan.json").exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
     time.sleep(0.2)
@@ -189,6 +228,7 @@ def test_signals_stop_cleanly(tmp_path, sent, code):
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
     assert "Stopped by" in err
+    assert "To go on: " in err
     assert "Traceback" not in err
     assert not list(tmp_path.glob("out/.tmp-*"))
     assert not (tmp_path / "out/manifest.json").exists()

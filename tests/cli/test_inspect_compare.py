@@ -93,7 +93,7 @@ def test_control_characters_of_the_data_do_not_reach_the_terminal(write_jsonl):
         (["two.jsonl", "--compare", "bytes", "--sample-bytes", "much"], 2, "write 500kB, 16MB or 1GB"),
         (["two.jsonl", "--compare", "bytes", "--html", "none/page.html"], 1, "there is no folder"),
         (["one.jsonl", "two.jsonl"], 2, "use --compare"),
-        (["two.jsonl", "--html", "page.html"], 2, "--compare"),
+        (["two.jsonl", "--html", "page.html"], 4, "no such folder"),
         ([], 2, "INPUTS"),
     ],
 )

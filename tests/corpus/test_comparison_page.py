@@ -1,49 +1,20 @@
 """The page of a comparison: one file, nothing fetched, all names escaped, the figures in it; and whether a browser shows it."""
 
 import json
-import re
-import shutil
-import subprocess
-from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pages import Page, assert_fetches_and_runs_nothing, assert_inside_its_frame, charts, colors_in_a_browser
 from small import TEXTS
 
 from tersely.corpus import find_sources
 from tersely.corpus.comparison import ModelShape, compare, comparison_page
-from tersely.corpus.comparison.charts import bar_chart, dot_chart, stacked_chart
+from tersely.corpus.page import bar_chart, dot_chart, stacked_chart
 
 SVG = "{http://www.w3.org/2000/svg}"
 NASTY = "<script>alert('x')</script>&\""
-VOID = {"meta", "link", "br", "img", "input", "hr"}
-
-
-class Page(HTMLParser):
-    """Elements with their attributes, whether they close in order, and the text."""
-
-    def __init__(self, source):
-        super().__init__(convert_charrefs=True)
-        self.open, self.elements, self.text = [], [], []
-        self.feed(source)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +38,8 @@ def page(found):
 
 
 def test_it_is_whole_and_fetches_and_runs_nothing(page):
-    parsed = Page(page)
-    names = {name for name, _ in parsed.elements}
-    assert not names & {"script", "link", "img", "iframe", "object", "embed", "use", "image", "foreignobject"}
-    for _, attributes in parsed.elements:
-        assert not {"src", "href", "srcset", "xlink:href", "action", "background"} & set(attributes)
-        assert not any(name.startswith("on") for name in attributes)
-    assert "url(" not in page
-    assert "@import" not in page
-    assert not [link for link in re.findall(r"\w+://\S+?[\"'\s>]", page) if "www.w3.org" not in link]
-    assert page.startswith("<!doctype html>")
+    assert_fetches_and_runs_nothing(page)
+    assert "<script" not in page
 
 
 def test_names_are_shown_as_they_are(page):
@@ -107,12 +70,6 @@ def test_it_carries_the_figures(page, found):
     assert "Left out, with more than 13 characters between blanks: unbroken." in text
 
 
-def charts(page):
-    return [
-        ElementTree.fromstring(chart) for chart in re.findall(r'<svg [^>]*class="chart".*?</svg>', page, re.S)
-    ]
-
-
 def test_charts_are_sound_xml_and_stay_inside_their_frame(page):
     drawn = charts(page)
     assert [chart.get("aria-label") for chart in drawn] == [
@@ -125,11 +82,7 @@ def test_charts_are_sound_xml_and_stay_inside_their_frame(page):
         "tokens per word",
     ]
     for chart in drawn:
-        _, _, width, height = map(float, chart.get("viewBox").split())
-        for mark in chart.iter():
-            x = float(mark.get("x") or mark.get("cx") or 0) + float(mark.get("width") or 0)
-            assert 0 <= x <= width
-            assert float(mark.get("y") or mark.get("cy") or 0) <= height
+        assert_inside_its_frame(chart)
 
 
 @given(st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=5), st.booleans())
@@ -166,24 +119,7 @@ def test_more_than_eight_tokenizers_get_other_shapes():
 
 
 def test_a_browser_shows_it(page, tmp_path):
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
-        pytest.skip("there is no Chromium or Chrome to open the page in")
-    import numpy as np
-
-    image = pytest.importorskip(
-        "PIL.Image", reason="Pillow, which reads the browser's picture, is not installed"
-    )
-    (tmp_path / "page.html").write_text(page, encoding="utf-8")
-    shot = tmp_path / "page.png"
-    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    options += ["--window-size=1100,1400", f"--screenshot={shot}"]
-    done = subprocess.run(
-        [browser, *options, (tmp_path / "page.html").as_uri()], capture_output=True, check=False, timeout=60
-    )
-    assert shot.exists(), done.stderr.decode()
-    pixels = np.asarray(image.open(shot).convert("RGB")).reshape(-1, 3)
-    colors = {tuple(color) for color in np.unique(pixels, axis=0).tolist()}
+    colors = colors_in_a_browser(page, tmp_path)
     assert {(0x25, 0x63, 0xA8), (0xD1, 0x62, 0x2B)} <= colors or {
         (0x6E, 0xA8, 0xE8),
         (0xF0, 0x95, 0x5F),

@@ -25,13 +25,14 @@ DRIVER = """
     import sys
     from pathlib import Path
     from killing import contents, in_child
-    from tersely.corpus import find_sources, prepare
+    from tersely.corpus import find_sources, jsonl, prepare
 
+    jsonl.BATCH_BYTES = 1500                    # several batches, so several shards, in a task
     inputs, out = sys.argv[1:3]
     def job(folder):
         sources = find_sources([inputs], fields=["lang"])[0]
         return lambda: prepare(
-            sources, folder, "bytes", capacity=128, shard_tokens=4000, task_bytes=6000, allow_changed=False
+            sources, folder, "bytes", capacity=128, shard_tokens=5000, task_bytes=12_000, allow_changed=False
         )
     job(out + "/whole")()  # in this process, so that the children find everything loaded
     whole = contents(out + "/whole")

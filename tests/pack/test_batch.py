@@ -70,6 +70,19 @@ def test_given_labels_are_kept_but_for_the_first_of_a_document():
     assert PackedCollator()([row])["labels"].tolist() == [[-100, 6, -100, 80]]
 
 
+def test_rows_with_labels_and_rows_without_go_into_one_batch():
+    masked = {
+        "input_ids": np.array([5, 6, 7], np.uint16),
+        "labels": np.array([5, -100, 7], np.int32),
+        "seq_lengths": np.array([3], np.int32),
+    }
+    batch = PackedCollator(pad_to_multiple_of=4, pad_id=9)(
+        [masked, {"input_ids": [1, 2], "seq_lengths": [1, 1]}]
+    )
+    assert batch["labels"].tolist() == [[-100, -100, 7, -100, -100, -100, -100, -100]]
+    assert batch["labels"].dtype == torch.int64
+
+
 def test_rows_may_be_lists_arrays_or_tensors():
     rows = [
         {"input_ids": [1, 2], "seq_lengths": [2]},

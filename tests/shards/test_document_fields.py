@@ -12,7 +12,6 @@ from tersely.shards import ShardFolder, fields, verify
 from tersely.shards.manifest import content_checksum
 from tersely.shards.writer import file_checksum
 
-
 NAME = "documents-00000-00000.arrow"
 
 

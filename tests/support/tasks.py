@@ -73,6 +73,8 @@ def touch_and_wait(path):
     """Says with a file that it has begun, then waits for a file of the same name with .go."""
     path = Path(path)
     path.write_text(str(os.getpid()))
+    end = time.monotonic() + 60
     while not path.with_suffix(".go").exists():
+        assert time.monotonic() < end
         time.sleep(0.005)
     return path.name

@@ -6,7 +6,7 @@ encodings.py  one tokenizer over these documents
 figures.py    an encoding to figures of the whole input: ratios, rows, and what a group has of both
 flops.py      what a decoder spends on these tokens
 compared.py   ``compare``: all of that for several tokenizers
-page.py, charts.py, page.css   the result as one self-contained HTML page
+page.py       the result as one self-contained HTML page
 """
 
 from tersely.corpus.comparison.compared import Compared as Compared

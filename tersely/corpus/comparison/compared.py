@@ -263,6 +263,11 @@ def _notes_on_reading(documents: Documents) -> list[str]:
         )
     if documents.cut:
         notes.append(f"Of {documents.cut} documents longer than the sample, only the beginning was measured.")
+    if documents.broken_off:
+        found = "; ".join(documents.broken_off[:3])
+        notes.append(
+            f"{len(documents.broken_off)} inputs broke off, and only what came before is measured ({found})."
+        )
     if documents.rejected:
         notes.append(f"{documents.rejected} records are no documents and were passed over.")
     if documents.empty:

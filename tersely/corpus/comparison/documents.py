@@ -60,6 +60,7 @@ class Documents:
         rejected: records that are no documents.
         empty: documents without text; they are not among ``texts``.
         cut: documents longer than the whole sample, of which only the beginning is in ``texts``.
+        broken_off: inputs that ended before their end, each with the reason.
         others: documents of the input whose group is ``OTHERS``, as ``MOST_GROUPS`` other values were met before theirs.
     """
 
@@ -74,6 +75,7 @@ class Documents:
     rejected: int
     empty: int
     cut: int
+    broken_off: list[str]
     others: int
 
     @property
@@ -120,6 +122,7 @@ class _Counts:
     rejected: int = 0
     empty: int = 0
     cut: int = 0
+    broken_off: list[str] = field(default_factory=list[str])
     others: int = 0
     order: int = 0
     held: int = 0
@@ -202,6 +205,8 @@ def _take(
 ) -> None:
     """Puts the documents of a batch into their strata."""
     counts.rejected += len(batch.rejected)
+    if batch.fault:
+        counts.broken_off.append(f"{name}: {batch.fault}")
     groups = batch.fields.get(by, []) if by else []
     known = {group for _, group in strata} - {OTHERS}
     for text, group in zip(batch.strings, groups or [""] * len(batch.texts), strict=True):
@@ -258,6 +263,7 @@ def _gathered(
         rejected=counts.rejected,
         empty=counts.empty,
         cut=counts.cut,
+        broken_off=counts.broken_off,
         others=counts.others,
     )
 

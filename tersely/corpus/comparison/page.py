@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib.resources import files
 from typing import TypeAlias
 
-from tersely.corpus.comparison.charts import bar_chart, dot_chart, escape, legend_mark, stacked_chart
 from tersely.corpus.comparison.compared import Compared, Comparison
 from tersely.corpus.comparison.figures import Figures
+from tersely.corpus.page import (
+    bar_chart,
+    bullets,
+    cell,
+    dot_chart,
+    escape,
+    html_page,
+    legend_mark,
+    scroll,
+    stacked_chart,
+    table,
+)
 
 WORDS_WITHOUT_BLANKS = 13
 """Above this many characters between blanks, blanks do not stand between words (Thai, Chinese, DNA)."""
@@ -20,10 +30,7 @@ _PARTS = ("linear layers", "attention", "output layer")
 
 def comparison_page(comparison: Comparison, command: str = "") -> str:
     """The page, to be written as UTF-8. ``command`` is shown as what it was made by."""
-    css = files("tersely.corpus.comparison").joinpath("page.css").read_text("utf-8")
-    title = f"{len(comparison.tokenizers)} tokenizers compared"
     body = [
-        f"<h1>{title}</h1>",
         f"<p>{escape(measured(comparison))}</p>",
         f"<pre>{escape(command)}</pre>" if command else "",
         _overview(comparison),
@@ -35,12 +42,7 @@ def comparison_page(comparison: Comparison, command: str = "") -> str:
     if len(comparison.files) > 1:
         body += _by_part(comparison, "input", comparison.files, lambda made: made.files)
     body.append(_explanations(comparison))
-    inner = "\n".join(part for part in body if part)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>\n{css}</style>\n</head>\n<body>\n<main>\n{inner}\n</main>\n</body>\n</html>\n"
-    )
+    return html_page(f"{len(comparison.tokenizers)} tokenizers compared", body)
 
 
 def measured(comparison: Comparison) -> str:
@@ -96,30 +98,25 @@ def _overview(comparison: Comparison) -> str:
     head += ["restored", f"rows of {comparison.capacity:,}", "full", "training FLOPs", "relative"]
     head.append("MB/s")
     rows = [
-        [
+        (
             made.name,
-            f"{made.vocab_size:,}",
-            f"{made.overall.vocabulary_used:.1%}",
-            f"{made.overall.bytes_per_token:.3f}",
-            number(made.overall.tokens_per_word),
-            f"{made.overall.tokens_per_character:.3f}",
-            restored(made.overall),
-            f"{made.overall.rows:,}",
-            f"{made.overall.efficiency:.2%}",
-            f"{made.flops.total:.2e}",
-            f"{made.relative_flops:.3f}",
-            number(made.megabytes_per_second, 1),
-        ]
+            [
+                f"{made.vocab_size:,}",
+                f"{made.overall.vocabulary_used:.1%}",
+                f"{made.overall.bytes_per_token:.3f}",
+                number(made.overall.tokens_per_word),
+                f"{made.overall.tokens_per_character:.3f}",
+                restored(made.overall),
+                f"{made.overall.rows:,}",
+                f"{made.overall.efficiency:.2%}",
+                f"{made.flops.total:.2e}",
+                f"{made.relative_flops:.3f}",
+                number(made.megabytes_per_second, 1),
+            ],
+        )
         for made in comparison.tokenizers
     ]
-    cells = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>\n'
-        for row in rows
-    )
-    heads = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
-    return (
-        f'<div class="scroll"><table><thead><tr>{heads}</tr></thead>\n<tbody>\n{cells}</tbody></table></div>'
-    )
+    return table(head, [(name, [cell(text) for text in texts]) for name, texts in rows])
 
 
 def _bars(comparison: Comparison) -> str:
@@ -130,7 +127,7 @@ def _bars(comparison: Comparison) -> str:
     marks = [" (loses text)" if pale else "" for pale in faint]
     shown = [f"{value:.3f}{mark}" for value, mark in zip(ratios, marks, strict=True)]
     parts = ["<h2>Bytes per token</h2>", '<p class="soft">Longer is shorter: more text in each token.</p>']
-    parts.append(_scroll(bar_chart("bytes per token", names, ratios, shown, faint)))
+    parts.append(scroll(bar_chart("bytes per token", names, ratios, shown, faint)))
     words = [one.overall.tokens_per_word for one in made]
     if all(word is not None for word in words):
         values = [word or 0.0 for word in words]
@@ -139,7 +136,7 @@ def _bars(comparison: Comparison) -> str:
             "<h2>Tokens per word</h2>",
             '<p class="soft">A word is what stands between white space.</p>',
         ]
-        parts.append(_scroll(bar_chart("tokens per word", names, values, shown, faint)))
+        parts.append(scroll(bar_chart("tokens per word", names, values, shown, faint)))
     return "\n".join(parts)
 
 
@@ -161,7 +158,7 @@ def _flops(comparison: Comparison) -> str:
         f'<h2>Training FLOPs</h2>\n<p class="soft">One pass over the whole input, forward and backward, for a decoder of '
         f"{model.layers} layers of width {model.hidden} ({model.parameters / 1e6:,.1f} million parameters without embeddings); in "
         f"brackets relative to {escape(made[0].name)}.</p>\n"
-        f'<ul class="legend">{keys}</ul>\n{_scroll(chart)}'
+        f'<ul class="legend">{keys}</ul>\n{scroll(chart)}'
     )
 
 
@@ -224,7 +221,7 @@ def _dots(
     order = sorted(groups, key=mean, reverse=not logarithmic)
     names = [made.name for made in comparison.tokenizers]
     rows = [values[group] for group in order]
-    return f"{_legend(comparison)}\n{_scroll(dot_chart(title, order, names, rows, logarithmic=logarithmic))}"
+    return f"{_legend(comparison)}\n{scroll(dot_chart(title, order, names, rows, logarithmic=logarithmic))}"
 
 
 def _table(
@@ -236,8 +233,7 @@ def _table(
     largest: bool,
 ) -> str:
     """Groups by tokenizers; the best of a row stands out, and what loses text stands back."""
-    heads = "".join(f'<th scope="col">{escape(made.name)}</th>' for made in comparison.tokenizers)
-    lines: list[str] = []
+    lines: list[tuple[str, list[str]]] = []
     for group in groups:
         found = [of(made).get(group) for made in comparison.tokenizers]
         values = [get(one) if one else None for one in found]
@@ -249,16 +245,10 @@ def _table(
         best = (max if largest else min)(honest, default=None)
         cells: list[str] = []
         for one, value in zip(found, values, strict=True):
-            kind = (
-                ' class="lossy"' if one and one.lossy else ' class="best"' if value == best and value else ""
-            )
-            cells.append(f"<td{kind}>{f'{value:,}' if isinstance(value, int) else number(value)}</td>")
-        lines.append(f'<tr><th scope="row">{escape(group)}</th>{"".join(cells)}</tr>')
-    body = "\n".join(lines)
-    return (
-        f'<div class="scroll"><table><thead><tr><th scope="col">{escape(what)}</th>{heads}</tr></thead>\n'
-        f"<tbody>\n{body}\n</tbody></table></div>"
-    )
+            kind = "lossy" if one and one.lossy else "best" if value == best and value else ""
+            cells.append(cell(f"{value:,}" if isinstance(value, int) else number(value), kind))
+        lines.append((group, cells))
+    return table([what, *(made.name for made in comparison.tokenizers)], lines)
 
 
 def _legend(comparison: Comparison) -> str:
@@ -289,12 +279,7 @@ def _explanations(comparison: Comparison) -> str:
         "t tokens, and a vocabulary of V.",
         "Fewer FLOPs for the same text are not yet a better model: that a token carries more is not counted.",
     ]
-    items = "\n".join(f"<li>{escape(note)}</li>" for note in notes)
-    return f"<h2>Notes</h2>\n<ul>\n{items}\n</ul>"
-
-
-def _scroll(chart: str) -> str:
-    return f'<div class="scroll">{chart}</div>'
+    return f"<h2>Notes</h2>\n{bullets(notes)}"
 
 
 def number(value: float | None, digits: int = 3) -> str:

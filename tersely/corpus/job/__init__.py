@@ -13,4 +13,5 @@ from tersely.corpus.job.plan import JobPlan as JobPlan
 from tersely.corpus.job.plan import Settings as Settings
 from tersely.corpus.job.plan import make_plan as make_plan
 from tersely.corpus.job.rescue import run_tasks as run_tasks
+from tersely.corpus.job.task import Done as Done
 from tersely.corpus.job.task import Job as Job

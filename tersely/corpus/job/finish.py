@@ -59,7 +59,9 @@ def finish(place: Place, plan: JobPlan, manifest: Manifest, tok: Tokenizer, name
             for line in done.lines:
                 if "shard" in line:
                     shards.append(ShardEntry(**line["shard"]))
-                    waste = {name: waste[name] + more for name, more in zip(WASTE, line["waste"], strict=True)}
+                    waste = {
+                        name: waste[name] + more for name, more in zip(WASTE, line["waste"], strict=True)
+                    }
             totals = _totals(done, len(parts))
             rejects = (place.rejects(number, order) for order in range(len(done.lines)))
             starts = _starts(parts, totals, lines_before)
@@ -126,7 +128,8 @@ def _added(entry: SourceEntry, counts: Counts) -> SourceEntry:
 
 def _empty_shard(place: Place, tok: Tokenizer, manifest: Manifest, names: Sequence[str]) -> ShardEntry:
     """A corpus without documents has one shard without rows, so that it opens like any other."""
-    shard, _ = Rows(manifest.packing, names).shard(tok, np.dtype(manifest.dtype), 0, False)
+    rows = Rows(manifest.packing, names, "labels" in manifest.columns)
+    shard, _ = rows.shard(tok, np.dtype(manifest.dtype), 0, "word_lengths" in manifest.columns)
     fields = ""
     if names:
         write_fields(place.fields(0, 0), {name: [] for name in names})

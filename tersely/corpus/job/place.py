@@ -1,12 +1,15 @@
 """The folder of a job while it runs: who may write there, what it found from a run before, and the names of its files.
 
-    out/data-00003-00000.arrow        the first shard of task 3; documents-00003-00000.arrow: fields of its documents
-    out/tokenizer/                    a copy of the tokenizer
-    out/.work/plan.json               the plan; written once, never changed
-    out/.work/journal-00003.jsonl     what task 3 has done
-    out/.work/rejects-00003-00000.jsonl   records that are no documents, of what that journal line stands for
-    out/.work/at-00003                where task 3 is just now
-    out/.work/lock                    held while a process writes here
+    out/data-00003-00000.arrow            the first shard of task 3
+    out/documents-00003-00000.arrow       the fields of its documents
+    out/tokenizer/                        a copy of the tokenizer
+    out/.work/plan.json                   the plan
+    out/.work/journal-00003.jsonl         what task 3 has done
+    out/.work/rejects-00003-00000.jsonl   records that are no documents, of one line of that journal
+    out/.work/at-00003                    where task 3 is just now
+    out/.work/lock                        held while a process writes here
+
+All of ``.work`` is removed once the manifest is written.
 """
 
 from __future__ import annotations
@@ -118,10 +121,14 @@ class Place:
             parts: list[list[int]] = plan["tasks"][number] if number < len(plan["tasks"]) else []
             return [[part, plan["sources"][part[0]], plan["stamps"][part[0]]] for part in parts]
 
-        same_settings = old.get("settings") == content["settings"] and old.get("tersely") == content["tersely"]
+        same_settings = (
+            old.get("settings") == content["settings"] and old.get("tersely") == content["tersely"]
+        )
         most = max(len(old["tasks"]), len(content["tasks"]))
         self._forget(
-            number for number in range(most) if not same_settings or task(old, number) != task(content, number)
+            number
+            for number in range(most)
+            if not same_settings or task(old, number) != task(content, number)
         )
         replace_file(self.work / "plan.json", json.dumps(content).encode())
 
@@ -144,7 +151,9 @@ class Place:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise CorpusError(f"{self.work / 'plan.json'} cannot be read: {error}; remove {self.out}") from error
+            raise CorpusError(
+                f"{self.work / 'plan.json'} cannot be read: {error}; remove {self.out}"
+            ) from error
         return content if isinstance(content, dict) else {}
 
     def _write_once(self, name: str, content: dict[str, Any]) -> None:

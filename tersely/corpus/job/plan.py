@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Settings:
     shard_tokens: int
     task_bytes: int
     words: bool
+    labels: bool
     salvage: bool
 
 
@@ -61,7 +62,9 @@ class JobPlan:
     @property
     def content(self) -> dict[str, Any]:
         """All that decides the bytes of the folder, ready for JSON."""
-        tasks = [[[p.source, *([p.span.start, p.span.stop] if p.span else [])] for p in t] for t in self.tasks]
+        tasks = [
+            [[p.source, *([p.span.start, p.span.stop] if p.span else [])] for p in t] for t in self.tasks
+        ]
         content = {
             "tersely": tersely.__version__,
             "settings": asdict(self.settings),
@@ -112,16 +115,26 @@ def _task_bytes(sources: Iterable[Source], capacity: int) -> int:
 
 def _described(source: Source) -> dict[str, Any]:
     if is_dataclass(source) and not isinstance(source, type):
-        return asdict(source)
+        return {field.name: _plain(getattr(source, field.name)) for field in fields(source)}
     return {"name": source.name, "size": source.size, "fields": source.fields}
+
+
+def _plain(value: Any) -> Any:
+    """A setting as JSON has it; of what is made of many, such as a chat template, a hash."""
+    if isinstance(value, str | int | float | tuple | None):
+        return value
+    text = str(value)
+    return (
+        text
+        if isinstance(value, Path)
+        else f"{type(value).__name__} {xxhash.xxh3_64_hexdigest(text.encode())}"
+    )
 
 
 def stamps(sources: Iterable[Source]) -> list[int | None]:
     """When each input was last changed, in nanoseconds; None where that is not known."""
     paths = [getattr(source, "path", None) for source in sources]
-    return [
-        path.stat().st_mtime_ns if isinstance(path, Path) and path.is_file() else None for path in paths
-    ]
+    return [path.stat().st_mtime_ns if isinstance(path, Path) and path.is_file() else None for path in paths]
 
 
 def check_same(old: dict[str, Any], new: JobPlan, folder: Path) -> None:

@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from typing import Any
 
 from tersely.corpus.encode import encode_batch
 from tersely.corpus.executors import Executor, Outcome
@@ -48,7 +49,7 @@ def run_tasks(
         waiting = [task for task, _ in died]
 
 
-def _death(outcome: Outcome[object, object]) -> str:
+def _death(outcome: Outcome[Any, Any]) -> str:
     """How the process of a task died, "" if it did not; one out of memory may as well have been killed."""
     return outcome.died or ("out of memory" if isinstance(outcome.error, MemoryError) else "")
 
@@ -67,7 +68,10 @@ class _Probe:
 def _probe(job: Job, probe: _Probe) -> int:
     """Encodes these texts and throws the ids away; returns how many the batch has."""
     part, source = probe.task.parts[probe.part]
-    batch = next(islice(source.batches(part.span), probe.batch, None))
+    batches = islice(source.batches(part.span), probe.batch, None)
+    batch = next(batches)
+    if probe.first == probe.last:
+        next(batches, None)  # nothing to encode, so it was the reading, maybe of what comes next
     poison = Done.of(job.place.journal(probe.task.number)).poison.get((probe.part, probe.batch), {})
     outside = set(range(len(batch.texts))) - set(range(probe.first, probe.last))
     encode_batch(batch.without(outside | set(poison)), job.tokenizer(), job.settings.bos, job.settings.eos)

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from tersely.corpus.encode import Encoded
+from tersely.corpus.marked import labels_of
 from tersely.pack import Strategy, plan
 from tersely.ragged import Ragged
-from tersely.shards import IGNORED, Packing, Shard
+from tersely.shards import Packing, Shard
 from tersely.tokenize import Tokenizer, WordTokenizer
 
 _KEEPS_ORDER = {Strategy.NEXT_FIT, Strategy.CONCAT}
@@ -25,10 +26,12 @@ class Rows:
     Args:
         packing: how they are packed.
         names: the fields that stand beside them.
+        labels: whether they have labels; of a document that says nothing else, all is trained on.
     """
 
     packing: Packing
     names: Sequence[str]
+    labels: bool = False
     tokens: int = 0
     fields: dict[str, list[str]] = field(init=False)
     _ids: list[Ragged] = field(default_factory=list[Ragged])
@@ -46,8 +49,9 @@ class Rows:
     def add(self, encoded: Encoded, source: int, fields: Mapping[str, Sequence[str]]) -> None:
         """Takes the documents of a batch of the ``source``-th source, whose texts have these ``fields``."""
         self._ids.append(encoded.ids)
-        if encoded.trained is not None:
-            self._trained.append(encoded.trained)
+        if self.labels:
+            every = Ragged(np.ones(len(encoded.ids.values), np.bool_), encoded.ids.offsets)
+            self._trained.append(encoded.trained or every)
         self._sources.append((source, len(encoded.ids)))
         self.tokens += len(encoded.ids.values)
         for name, column in self.fields.items():
@@ -76,11 +80,9 @@ class Rows:
                 source_ids=Ragged(sources[order.documents.values], offsets),
             )
         columns = dict(shard.columns)
-        if self._trained:
-            trained = Ragged.concat(self._trained)
-            trained = order.gather(trained) if order else trained
-            labels = np.where(trained.values, shard.input_ids.values.astype(np.int32), np.int32(IGNORED))
-            columns["labels"] = Ragged(labels, shard.input_ids.offsets)
+        if self.labels:
+            trained = Ragged.concat([*self._trained, Ragged(np.empty(0, np.bool_), [0])])
+            columns["labels"] = labels_of(shard.input_ids, order.gather(trained) if order else trained)
         if words and isinstance(tok, WordTokenizer):
             columns["word_lengths"] = _word_lengths(shard, tok)
         return Shard(**columns), list(waste.values())

@@ -19,7 +19,7 @@ from tersely.corpus.encode import Encoded, encode_batch
 from tersely.corpus.job.place import Place
 from tersely.corpus.job.plan import Part, Settings
 from tersely.corpus.job.rows import Rows
-from tersely.corpus.read import Batch, Rejected, Source
+from tersely.corpus.read import Batch, Rejected, Source, raw_bytes
 from tersely.errors import FingerprintError
 from tersely.load import load_tokenizer
 from tersely.shards import Journal, ShardEntry, write_fields, write_shard
@@ -54,7 +54,9 @@ class Job:
 def _loaded(folder: str, fingerprint: str, threads: int | None) -> Tokenizer:
     tok = load_tokenizer(folder, threads=threads)
     if tok.fingerprint != fingerprint:
-        raise FingerprintError(f"the tokenizer in {folder} is not the one of the job: give the tokenizer as a file")
+        raise FingerprintError(
+            f"the tokenizer in {folder} is not the one of the job: give the tokenizer as a file"
+        )
     if isinstance(tok, SubwordTokenizer):
         tok.new_job()
     return tok
@@ -100,7 +102,9 @@ class Done:
     lines: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     left_out: dict[int, str] = field(default_factory=dict[int, str])
     """Parts, with the reason."""
-    poison: dict[tuple[int, int], dict[int, str]] = field(default_factory=dict[tuple[int, int], dict[int, str]])
+    poison: dict[tuple[int, int], dict[int, str]] = field(
+        default_factory=dict[tuple[int, int], dict[int, str]]
+    )
     """For a batch of a part, the texts of it and the reasons."""
     written: int = 0
     """Numbers that lines before had, which do not count any more."""
@@ -175,7 +179,7 @@ class _Run:
 
     def _start(self) -> None:
         """Nothing waits for the next line of the journal."""
-        self.rows = Rows(self.job.settings.packing, self.job.names)
+        self.rows = Rows(self.job.settings.packing, self.job.names, self.job.settings.labels)
         self.counts: dict[int, Counts] = {}
         self.rejects: list[dict[str, Any]] = []
 
@@ -203,7 +207,9 @@ class _Run:
 
     def _tell(self, number: int, order: int, bytes_read: int) -> None:
         """Notes the batch in hand, for whoever watches, and for whoever looks for the record that killed the process."""
-        read = sum(self.task.sizes[:number]) + min(bytes_read, *self.task.sizes[number : number + 1], bytes_read)
+        read = sum(self.task.sizes[:number]) + min(
+            bytes_read, *self.task.sizes[number : number + 1], bytes_read
+        )
         total = self.total
         now = At(number, order, read, total.documents, self.tokens, total.quarantined)
         self.job.place.position(self.task.number).write_text(" ".join(map(str, astuple(now))) + "\n")
@@ -295,9 +301,7 @@ class _Run:
 
 
 def _rejected(batch: Batch, text: int, reason: str) -> Rejected:
-    raw = batch.texts[text]
-    raw = raw if isinstance(raw, bytes) else str(raw).encode("utf-8", "replace")
-    return Rejected.of(raw, batch.lines[text], batch.bytes_at[text], reason)
+    return Rejected.of(raw_bytes(batch.texts[text]), batch.lines[text], batch.bytes_at[text], reason)
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,12 @@ class HuggingFaceModel:
         """The added tokens that text may spell, with their flags."""
         return [token for token in _added(self.plain_content) if not token["content"].startswith(_HIDDEN)]
 
+    @property
+    def hidden(self) -> list[dict[str, Any]]:
+        """The added tokens that no text may spell, with their flags."""
+        shown = {token["content"] for token in self.added}
+        return [token for token in _added(self._content) if token["content"] not in shown]
+
     def _check_ids(self) -> None:
         """Hiding the specials must not have moved another token."""
         found = self._engine.get_vocab(with_added_tokens=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Protocol, TypeVar
 
@@ -55,6 +55,21 @@ class TokenBytes:
                 size = int(ends[place + 1] - ends[place])
                 rows[row] = self.at_start[int(ids.values[place])].tobytes() + rows[row][size:]
         return rows
+
+    def without(self, left_out: np.ndarray[Any, Any]) -> TokenBytes:
+        """The same, with no bytes for the ids that no text becomes; ``left_out`` is bool, ``(vocab_size,)``."""
+
+        def kept(rows: Ragged) -> Ragged:
+            return Ragged.from_rows(
+                [b"" if out else row.tobytes() for row, out in zip(rows, left_out, strict=True)]
+            )
+
+        return replace(
+            self,
+            values=kept(self.values),
+            exact=self.exact & ~left_out,
+            at_start=None if self.at_start is None else kept(self.at_start),
+        )
 
 
 class SubwordModel(Protocol):

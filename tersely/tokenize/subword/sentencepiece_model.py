@@ -52,6 +52,12 @@ class SentencePieceModel:
         return {role: self._engine.id_to_piece(number) for role, number in ids.items() if number >= 0}
 
     @property
+    def control_ids(self) -> Mapping[str, int]:
+        """The control pieces, which the library finds in no text."""
+        control = filter(self._engine.is_control, range(self.vocab_size))
+        return {self._engine.id_to_piece(number): number for number in control}
+
+    @property
     def allowed(self) -> Mapping[str, int]:
         """None: the library finds control pieces in no text."""
         return {}
@@ -69,8 +75,7 @@ class SentencePieceModel:
     def reserved(self, specials: Mapping[str, str]) -> set[int]:
         """The control pieces, which the library finds in no text, and what the caller names as specials."""
         named = {self.token_id(token) for token in specials.values()}
-        control = {number for number in range(self.vocab_size) if self._engine.is_control(number)}
-        return control | {number for number in named if number is not None}
+        return {*self.control_ids.values(), *(number for number in named if number is not None)}
 
     def encode(self, texts: list[str]) -> Ragged:
         """The ids of each text, uint32."""

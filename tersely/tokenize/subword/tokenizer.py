@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -32,7 +31,7 @@ from tersely.tokenize.protocol import (
 from tersely.tokenize.subword.fast import fast_encoder
 from tersely.tokenize.subword.files import file_in, read_json, read_model, stored_specials
 from tersely.tokenize.subword.huggingface import HuggingFaceModel
-from tersely.tokenize.subword.model import Span, SubwordModel, TokenBytes
+from tersely.tokenize.subword.model import Span, SubwordModel
 from tersely.tokenize.subword.offsets import (
     byte_of_character,
     characters_of,
@@ -78,7 +77,8 @@ class SubwordTokenizer:
         self._reserved = np.zeros(model.vocab_size, np.bool_)
         self._reserved[list(model.reserved(self._specials))] = True
         self._fast = fast_encoder(model, self._threads) if fast else None
-        self._pieces = _without(model.pieces(), self._reserved)
+        pieces = model.pieces()
+        self._pieces = None if pieces is None else pieces.without(self._reserved)
 
     def _id(self, token: str, role: str) -> int:
         number = self._model.token_id(token)
@@ -213,6 +213,22 @@ class SubwordTokenizer:
         kept = [[number for number in row if not self._reserved[number]] for row in rows.to_list()]
         return [text.encode() for text in self._model.decode(kept)]
 
+    @property
+    def model(self) -> SubwordModel:
+        """The vocabulary, as its own library runs it."""
+        return self._model
+
+    def with_model(self, model: str) -> SubwordTokenizer:
+        """A tokenizer with the same specials, threads and choice of engine for another ``tokenizer.json``."""
+        allowed = list(self._model.allowed)
+        return SubwordTokenizer(
+            model,
+            self._specials,
+            allowed_specials=allowed,
+            threads=self._threads,
+            fast=self._fast is not None,
+        )
+
     def save(self, folder: str | Path) -> None:
         """Writes the vocabulary's file and the specials into ``folder``, which is made if need be."""
         folder = Path(folder)
@@ -318,24 +334,6 @@ def _as_text(texts: Texts) -> list[str]:
                 f"document {index} is of type {type(text).__name__}: documents are str or bytes", index
             ) from None
     return documents
-
-
-def _without(pieces: TokenBytes | None, left_out: np.ndarray[Any, Any]) -> TokenBytes | None:
-    """The same, with no bytes for the ids that no text becomes."""
-    if pieces is None:
-        return None
-
-    def kept(rows: Ragged) -> Ragged:
-        return Ragged.from_rows(
-            [b"" if out else row.tobytes() for row, out in zip(rows, left_out, strict=True)]
-        )
-
-    return replace(
-        pieces,
-        values=kept(pieces.values),
-        exact=pieces.exact & ~left_out,
-        at_start=None if pieces.at_start is None else kept(pieces.at_start),
-    )
 
 
 def _without_ends(rows: Ragged, bos: int | None, eos: int | None) -> Ragged:

@@ -110,6 +110,11 @@ class WordPieceTokenizer:
         return self._special_id("pad_token")
 
     @property
+    def special_ids(self) -> Mapping[str, int]:
+        """The special tokens, which no text becomes."""
+        return {token: self._pieces[token] for token in sorted(self._specials)}
+
+    @property
     def fingerprint(self) -> str:
         """A hash of the pieces, the rules for text and the special tokens."""
         config = (

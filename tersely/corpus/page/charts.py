@@ -1,4 +1,4 @@
-"""Charts as SVG text: bars, stacked bars and dots on a line for each group. Colours and fonts come from page.css.
+"""Charts as SVG text: bars, stacked bars, dots, columns and lines. Colours and fonts come from page.css.
 
 A chart is as wide as the page; heights follow the number of rows. All text is escaped here.
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import html
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from tersely.corpus.read import visible
 
@@ -16,6 +18,9 @@ _BAR_ROW, _DOT_ROW = 30, 21
 _CHARACTER = 7.2
 """Pixels that a character takes, about."""
 _LONGEST = 26
+_PLOT = 170
+"""Height of the columns or lines themselves."""
+_LEFT, _TOP, _FOOT = 58, 24, 42
 _SHAPES = 3
 
 
@@ -107,6 +112,120 @@ def dot_chart(
             if value is not None:
                 parts.append(_mark(index, at(value), y, f"{group}, {name}: {value:.2f}"))
     return _svg(title, bottom + 26, parts)
+
+
+def column_chart(
+    title: str,
+    edges: Sequence[int],
+    values: Sequence[float],
+    marks: Sequence[tuple[float, str]] = (),
+    *,
+    unit: str = "",
+    color: int = 0,
+) -> str:
+    """Columns of one width between ``edges``, of which there is one more than ``values``.
+
+    Args:
+        title: what the chart is called by screen readers.
+        edges: ascending; the powers of two among them are named below the columns, or all if there are none.
+        values: shares of one.
+        marks: places between the edges at which a dashed line stands, with what is written on it.
+        unit: of the edges.
+        color: which of the eight.
+    """
+    width = (WIDTH - _LEFT - 16) / len(values)
+    parts, height = _percent_axis(max(values))
+    for number, value in enumerate(values):
+        x, tall = _LEFT + number * width, height(value)
+        span = f"{edges[number]:,}" + (
+            f" to {edges[number + 1] - 1:,}" * (edges[number + 1] - edges[number] > 1)
+        )
+        parts.append(
+            f'<rect class="c{color}" x="{x + min(1, width / 8):.1f}" y="{_TOP + _PLOT - tall:.1f}" '
+            f'width="{width - min(2, width / 4):.1f}" height="{tall:.1f}"><title>{span} {escape(unit)}: {value:.2%}</title></rect>'
+        )
+    named = [number for number, edge in enumerate(edges) if edge & (edge - 1) == 0]
+    named = named if len(named) > 1 else list(range(len(edges)))
+    for number in named[:: math.ceil(len(named) * 62 / (WIDTH - _LEFT))]:
+        parts.append(_tick(_LEFT + number * width, f"{edges[number]:,}"))
+    parts.append(
+        f'<text class="tick" x="{(WIDTH + _LEFT) / 2}" y="{_TOP + _PLOT + 36}">{escape(unit)}</text>'
+    )
+    for row, (value, text) in enumerate(marks):
+        place = min(max(bisect_right(edges, value) - 1, 0), len(values) - 1)
+        inside = (value - edges[place]) / (edges[place + 1] - edges[place])
+        x = _LEFT + (place + min(max(inside, 0), 1)) * width
+        end = x > WIDTH - 150
+        parts.append(
+            f'<line class="mark" x1="{x:.1f}" y1="{_TOP - 14}" x2="{x:.1f}" y2="{_TOP + _PLOT}"/>'
+            f'<text class="note{" end" if end else ""}" x="{x + (-5 if end else 5):.1f}" y="{_TOP - 4 + 15 * row}">{escape(text)}</text>'
+        )
+    return _svg(title, _TOP + _PLOT + _FOOT, parts)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a chart: its name, a share of one for each place (None leaves it out), and the number of its colour."""
+
+    name: str
+    values: Sequence[float | None]
+    color: int
+
+
+def line_chart(
+    title: str, places: Sequence[str], lines: Sequence[Line], chosen: int | None, unit: str
+) -> str:
+    """Lines over ``places``, named below at equal distances in ``unit``; the ``chosen``-th place is marked."""
+    top = max((value for line in lines for value in line.values if value is not None), default=0)
+    parts, height = _percent_axis(top)
+    width = (WIDTH - _LEFT - 16) / len(places)
+    if chosen is not None:
+        band = f'<rect class="band" x="{_LEFT + chosen * width:.1f}" y="{_TOP - 8}" width="{width:.1f}" height="{_PLOT + 32}" rx="4"/>'
+        parts.insert(0, band)
+    for number, place in enumerate(places):
+        parts.append(_tick(_LEFT + (number + 0.5) * width, place))
+    parts.append(
+        f'<text class="tick" x="{(WIDTH + _LEFT) / 2}" y="{_TOP + _PLOT + 38}">{escape(unit)}</text>'
+    )
+    for order, line in enumerate(lines):
+        points = [
+            (
+                _LEFT + (number + 0.5) * width,
+                _TOP + _PLOT - height(value),
+                f"{line.name}, {place}: {value:.3%}",
+            )
+            for number, (place, value) in enumerate(zip(places, line.values, strict=True))
+            if value is not None
+        ]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)
+        # A line that another will lie on is drawn wider, so that both are seen.
+        wide = " wide" if any(_same(line, other, 0.01 * top) for other in lines[order + 1 :]) else ""
+        parts.append(f'<polyline class="line c{line.color % 8}{wide}" points="{path}"/>')
+        parts += [_mark(line.color, x, round(y, 1), named) for x, y, named in points]
+    return _svg(title, _TOP + _PLOT + _FOOT, parts)
+
+
+def _same(line: Line, other: Line, near: float) -> bool:
+    """Whether most of two lines cannot be told apart."""
+    gaps = [
+        abs(a - b) for a, b in zip(line.values, other.values, strict=True) if a is not None and b is not None
+    ]
+    return 2 * sum(gap <= near for gap in gaps) > len(gaps)
+
+
+def _percent_axis(largest: float) -> tuple[list[str], Callable[[float], float]]:
+    """Grid lines with percentages from 0 to above ``largest``, and the height of a share."""
+    ticks = _ticks(max(largest, 1e-4))
+    parts: list[str] = []
+    for tick in ticks:
+        y = _TOP + _PLOT * (1 - tick / ticks[-1])
+        parts.append(f'<line class="grid" x1="{_LEFT}" y1="{y:.1f}" x2="{WIDTH - 16}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="tick end" x="{_LEFT - 8}" y="{y + 4:.1f}">{100 * tick:g} %</text>')
+    return parts, lambda share: _PLOT * share / ticks[-1]
+
+
+def _tick(x: float, text: str) -> str:
+    return f'<text class="tick" x="{x:.1f}" y="{_TOP + _PLOT + 18}">{escape(text)}</text>'
 
 
 def legend_mark(index: int) -> str:

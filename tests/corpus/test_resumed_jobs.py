@@ -1,0 +1,274 @@
+"""What a folder with an unfinished run takes and refuses, and that nothing but the plan decides its bytes."""
+
+import fcntl
+import gzip
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from killing import contents
+from small import TEXTS
+
+from tersely.corpus import find_sources, prepare
+from tersely.corpus.executors import LocalExecutor
+from tersely.corpus.job import Done, Place
+from tersely.errors import CorpusError, UsageError
+from tersely.shards import Journal, ShardFolder, verify
+
+OPTIONS = dict(capacity=128, shard_tokens=5000, task_bytes=2500)
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    """Two files of sixty documents and some bad records, in a folder."""
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        records = [json.dumps({"text": text, "lang": name}) for text in TEXTS[:60]]
+        records[3:3] = ["{", json.dumps({"text": ""}), json.dumps({"no": 1})]
+        (tmp_path / f"in/{name}.jsonl").write_text("\n".join(records) + "\n")
+    return tmp_path / "in"
+
+
+def job(inputs, out, **options):
+    return prepare(find_sources([inputs], fields=["lang"])[0], out, "bytes", **OPTIONS | options)
+
+
+class Stop(Exception):
+    pass
+
+
+class StoppingExecutor:
+    """Does some tasks, then stops."""
+
+    def __init__(self, tasks):
+        self.tasks = tasks
+
+    def run(self, work, items):
+        from tersely.corpus.executors import Outcome
+
+        for number, item in enumerate(items):
+            if number == self.tasks:
+                raise Stop
+            yield Outcome(item, work(item))
+
+
+def stopped(inputs, out, tasks=2, **options):
+    """A folder whose run was stopped after some tasks."""
+    with pytest.raises(Stop):
+        job(inputs, out, executor=StoppingExecutor(tasks), **options)
+    return out
+
+
+def faults(folder):
+    return [fault for _, fault in verify(folder) if fault]
+
+
+def test_processes_shares_and_stops_do_not_change_a_byte(inputs, tmp_path):
+    whole = job(inputs, tmp_path / "whole")
+    assert len(whole.shards) > 3
+    assert faults(tmp_path / "whole") == []
+    job(inputs, tmp_path / "workers", executor=LocalExecutor(3))
+    stopped(inputs, tmp_path / "stopped")
+    job(inputs, tmp_path / "stopped", executor=LocalExecutor(2))
+    assert job(inputs, tmp_path / "shares", share=(2, 3)) is None
+    assert job(inputs, tmp_path / "shares", share=(0, 3)) is None
+    assert job(inputs, tmp_path / "shares", share=(1, 3)) == whole
+    for name in ("workers", "stopped", "shares"):
+        assert contents(tmp_path / name) == contents(tmp_path / "whole"), name
+
+
+def test_a_finished_folder_is_left_as_it_is_by_the_same_job(inputs, tmp_path):
+    manifest = job(inputs, tmp_path / "out")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    assert job(inputs, tmp_path / "out") == manifest
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"capacity": 64}, "capacity is 128 there, 64 here"),
+        ({"strategy": "concat"}, "strategy is 'best-fit' there, 'concat' here"),
+        ({"seed": 5}, "seed is 0 there, 5 here"),
+        ({"eos": False}, "eos is True there, False here"),
+        ({"salvage": True}, "salvage is False there"),
+        ({"tokenizer": "bytes:hnet"}, "tokenizer is"),
+    ],
+)
+def test_another_plan_in_the_same_folder_is_refused_and_nothing_changes(inputs, tmp_path, options, words):
+    for folder, message in (
+        (stopped(inputs, tmp_path / "half"), words),
+        (tmp_path / "done", "finished corpus"),
+    ):
+        if folder.name == "done":
+            job(inputs, folder)
+        before = contents(folder)
+        tokenizer = options.get("tokenizer", "bytes")
+        more = {name: value for name, value in options.items() if name != "tokenizer"}
+        with pytest.raises(CorpusError, match=message):
+            prepare(find_sources([inputs], fields=["lang"])[0], folder, tokenizer, **OPTIONS | more)
+        assert contents(folder) == before
+
+
+def test_other_inputs_are_refused(inputs, tmp_path):
+    stopped(inputs, tmp_path / "out")
+    with pytest.raises(CorpusError, match="it has 2 inputs, there are 1 now"):
+        prepare(find_sources([inputs / "a.jsonl"], fields=["lang"])[0], tmp_path / "out", **OPTIONS)
+    (inputs / "b.jsonl").write_text('{"text": "shorter"}\n')
+    with pytest.raises(CorpusError, match=r"b\.jsonl has size"):
+        job(inputs, tmp_path / "out")
+
+
+def test_a_changed_input_is_refused_unless_it_is_allowed_and_then_done_again(inputs, tmp_path):
+    stopped(inputs, tmp_path / "out", tasks=5)
+    path = inputs / "a.jsonl"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"a", b"e").replace(b'"teext"', b'"text"').replace(b'"leng"', b'"lang"'))
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(CorpusError, match=r"a\.jsonl was changed since.*--allow-changed"):
+        job(inputs, tmp_path / "out")
+    kept = {n for n in range(8) if Done.of(Place(tmp_path / "out").journal(n)).finished}
+    job(inputs, tmp_path / "out", allow_changed=True)
+    assert kept
+    job(inputs, tmp_path / "fresh")
+    assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
+    with gzip.open(inputs / "c.jsonl.gz", "wt") as file:
+        file.write('{"text": "more"}\n')
+    stopped(inputs, tmp_path / "more", tasks=2)
+    (inputs / "b.jsonl").write_bytes(content + content)
+    job(inputs, tmp_path / "more", allow_changed=True)
+    job(inputs, tmp_path / "fresh2")
+    assert contents(tmp_path / "more") == contents(tmp_path / "fresh2")
+
+
+def test_two_runs_at_once_are_refused(inputs, tmp_path):
+    stopped(inputs, tmp_path / "out")
+    with (tmp_path / "out/.work/lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("process 77 on elsewhere")
+        lock.flush()
+        with pytest.raises(CorpusError, match="being written by process 77 on elsewhere"):
+            job(inputs, tmp_path / "out")
+        with pytest.raises(CorpusError, match="being written"):
+            job(inputs, tmp_path / "out", share=(0, 2))
+    job(inputs, tmp_path / "out")
+
+
+def test_unfinished_files_of_a_killed_run_go_and_foreign_ones_stay(inputs, tmp_path):
+    stopped(inputs, tmp_path / "out")
+    ours = tmp_path / "out" / (".tmp-" + "0" * 32)
+    ours.write_bytes(b"torn")
+    foreign = tmp_path / "out/.tmp-mine"
+    foreign.write_bytes(b"keep")
+    (tmp_path / "out/notes.txt").write_text("keep")
+    job(inputs, tmp_path / "out")
+    assert not ours.exists()
+    assert foreign.read_bytes() == b"keep"
+    assert (tmp_path / "out/notes.txt").read_text() == "keep"
+
+
+def test_a_torn_or_damaged_journal_costs_only_work(inputs, tmp_path):
+    job(inputs, tmp_path / "whole")
+    stopped(inputs, tmp_path / "out", tasks=4)
+    journals = sorted((tmp_path / "out/.work").glob("journal-*"))
+    journals[0].write_bytes(journals[0].read_bytes()[:-7])
+    journals[1].write_bytes(b"")
+    raw = bytearray(journals[2].read_bytes())
+    raw[30] ^= 1
+    journals[2].write_bytes(raw)
+    job(inputs, tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_journal_believes_lines_up_to_the_first_that_is_damaged(tmp_path):
+    journal = Journal(tmp_path / "j")
+    for number in range(4):
+        journal.append({"number": number})
+    raw = journal.path.read_bytes()
+    for cut in range(len(raw)):
+        journal.path.write_bytes(raw[:cut])
+        whole = raw[:cut].count(b"\n")
+        assert Journal(journal.path).read() == [{"number": number} for number in range(whole)]
+    journal.path.write_bytes(raw[:-3])
+    Journal(journal.path).append({"number": 9})
+    assert [line["number"] for line in Journal(journal.path).read()] == [0, 1, 2, 9]
+    damaged = raw.replace(b'"number": 1', b'"number": 7')
+    journal.path.write_bytes(damaged)
+    assert Journal(journal.path).read() == [{"number": 0}]
+
+
+@pytest.fixture
+def cut_archive(inputs):
+    """Between the two files one more, whose archive is cut."""
+    records = "".join(json.dumps({"text": f"{number} {'x' * 50}"}) + "\n" for number in range(3000))
+    whole = gzip.compress(records.encode())
+    (inputs / "ab.jsonl.gz").write_bytes(whole[: len(whole) * 2 // 3])
+    return inputs / "ab.jsonl.gz"
+
+
+@pytest.mark.parametrize("executor", [None, LocalExecutor(2)])
+def test_a_cut_archive_is_left_out_as_a_whole_and_the_rest_is_done(inputs, cut_archive, tmp_path, executor):
+    manifest = job(inputs, tmp_path / "out", executor=executor)
+    counts = {s.name.rsplit("/", 1)[1]: (s.records_in, s.documents, s.quarantined) for s in manifest.sources}
+    assert counts == {"a.jsonl": (63, 60, 2), "ab.jsonl.gz": (1, 0, 1), "b.jsonl": (63, 60, 2)}
+    assert [source.complete for source in manifest.sources] == [True, False, True]
+    rejects = [json.loads(line) for line in (tmp_path / "out/quarantine.jsonl").read_text().splitlines()]
+    (whole,) = [reject for reject in rejects if reject["source"] == str(cut_archive)]
+    assert whole["line"] == 0
+    assert "breaks off" in whole["reason"]
+    assert "--salvage" in whole["reason"]
+    assert faults(tmp_path / "out") == []
+    job(inputs, tmp_path / "again", executor=executor)
+    assert contents(tmp_path / "again") == contents(tmp_path / "out")
+
+
+def test_a_cut_archive_is_salvaged_on_request(inputs, cut_archive, tmp_path):
+    manifest = job(inputs, tmp_path / "out", salvage=True)
+    source = manifest.sources[1]
+    assert 1000 < source.documents < 3000
+    assert (source.quarantined, source.complete) == (1, False)
+    opened = ShardFolder(tmp_path / "out")
+    texts = [
+        bytes((opened.tokens(d, 0, 99)[:-1].astype(int) - 3).tolist())
+        for d in range(60, 60 + source.documents)
+    ]
+    assert texts == [f"{n} {'x' * 50}".encode() for n in range(source.documents)]
+    assert faults(tmp_path / "out") == []
+
+
+def test_places_in_the_quarantine_are_those_of_the_file_in_whatever_tasks_it_is_read(inputs, tmp_path):
+    job(inputs, tmp_path / "tasks", task_bytes=700)
+    job(inputs, tmp_path / "whole", task_bytes=1 << 20)
+    tasks, whole = ((tmp_path / name / "quarantine.jsonl").read_text() for name in ("tasks", "whole"))
+    assert tasks == whole
+    for line in map(json.loads, whole.splitlines()):
+        raw = Path(line["source"]).read_bytes()
+        assert raw[: line["byte"]].count(b"\n") == line["line"] - 1
+        assert raw[line["byte"] :].startswith(line["excerpt"].encode())
+
+
+def test_standard_input_is_read_by_this_process_and_from_its_beginning(monkeypatch, tmp_path):
+    import io
+
+    text = b"".join(json.dumps({"text": text}).encode() + b"\n" for text in TEXTS)
+
+    def feed():
+        stream = io.TextIOWrapper(io.BytesIO(text))
+        monkeypatch.setattr("sys.stdin", stream)
+        return find_sources(["-"])[0]
+
+    with pytest.raises(UsageError, match="cannot be read in shares"):
+        prepare(feed(), tmp_path / "out", share=(0, 2))
+    prepare(feed(), tmp_path / "whole", executor=LocalExecutor(2))
+
+    def broken(*arguments, **named):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.modules["tersely.corpus.prepare"], "finish", broken)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(feed(), tmp_path / "out")
+    prepare(feed(), tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
