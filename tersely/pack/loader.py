@@ -257,7 +257,7 @@ class PackedDataset(IterableDataset[dict[str, np.ndarray]]):
         return rows
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the last iterator of this object stands, JSON-able and of constant size.
+        """Where the last iterator of this object stands, JSON-able and small: it grows only where ranks or workers change in an epoch.
 
         It knows of rows read in its own process. With worker processes use ``torchdata``'s ``StatefulDataLoader``,
         which asks each of them; such a state fits the same number of workers and ranks, and ``merge_states`` makes one
