@@ -21,7 +21,11 @@ FORMS = (
 
 
 def load_tokenizer(
-    spec: str | Path, *, threads: int | None = None, allowed_specials: Sequence[str] | None = None
+    spec: str | Path,
+    *,
+    threads: int | None = None,
+    allowed_specials: Sequence[str] | None = None,
+    fast: bool = True,
 ) -> Tokenizer:
     """The tokenizer that ``spec`` names.
 
@@ -35,6 +39,7 @@ def load_tokenizer(
         threads: how many threads encode, by default one for each processor; the ids do not depend on it.
         allowed_specials: special tokens of a subword vocabulary that text may spell; by default those it was saved
             with.
+        fast: whether gigatoken may be the engine, if it is installed; the ids do not depend on it.
 
     Raises:
         TokenizeError: nothing of that name exists, or it cannot be loaded; the message says what is allowed.
@@ -42,7 +47,7 @@ def load_tokenizer(
     """
     from tersely.tokenize import SubwordTokenizer
 
-    tok = _named(str(spec)) or _in_path(Path(spec), threads, allowed_specials)
+    tok = _named(str(spec)) or _in_path(Path(spec), threads, allowed_specials, fast)
     if allowed_specials and not isinstance(tok, SubwordTokenizer):
         raise UsageError(
             f"{spec} finds no special tokens in text: allow them for subword vocabularies only "
@@ -63,7 +68,9 @@ def _named(spec: str) -> Tokenizer | None:
     return KmerTokenizer.from_spec(option) if name == "kmer" else None
 
 
-def _in_path(path: Path, threads: int | None, allowed_specials: Sequence[str] | None) -> Tokenizer:
+def _in_path(
+    path: Path, threads: int | None, allowed_specials: Sequence[str] | None, fast: bool
+) -> Tokenizer:
     """The tokenizer in a file or a folder."""
     from tersely.tokenize import RwkvTokenizer, SubwordTokenizer, WordPieceTokenizer
     from tersely.tokenize.protocol import CONFIG_NAME
@@ -74,7 +81,7 @@ def _in_path(path: Path, threads: int | None, allowed_specials: Sequence[str] | 
     if path.is_dir() and (path / "tokenizer" / CONFIG_NAME).exists():
         path = path / "tokenizer"
     if path.is_dir() and (path / CONFIG_NAME).exists():
-        return _saved(path, _config(path / CONFIG_NAME), threads, allowed_specials)
+        return _saved(path, _config(path / CONFIG_NAME), threads, allowed_specials, fast)
     names = ("tokenizer.json", "vocab.txt", *PATTERNS)
     found = [file for name in names for file in sorted(path.glob(name))] if path.is_dir() else [path]
     file = found[0] if found else path
@@ -84,11 +91,15 @@ def _in_path(path: Path, threads: int | None, allowed_specials: Sequence[str] | 
         return RwkvTokenizer.load(file, threads)
     if file.suffix == ".txt" or (file.suffix == ".json" and is_bert_json(file)):
         return WordPieceTokenizer.load(file, threads)
-    return SubwordTokenizer.load(file, threads=threads, allowed_specials=allowed_specials)
+    return SubwordTokenizer.load(file, threads=threads, allowed_specials=allowed_specials, fast=fast)
 
 
 def _saved(
-    folder: Path, config: dict[str, Any], threads: int | None, allowed_specials: Sequence[str] | None
+    folder: Path,
+    config: dict[str, Any],
+    threads: int | None,
+    allowed_specials: Sequence[str] | None,
+    fast: bool,
 ) -> Tokenizer:
     """The tokenizer in a folder written by ``save``."""
     from tersely.tokenize import (
@@ -115,7 +126,9 @@ def _saved(
         case "wordpiece":
             return WordPieceTokenizer.load(folder, threads)
         case "subword":
-            return SubwordTokenizer.load(folder, threads=threads, allowed_specials=allowed_specials)
+            return SubwordTokenizer.load(
+                folder, threads=threads, allowed_specials=allowed_specials, fast=fast
+            )
         case kind:
             raise TokenizeError(f"{folder / CONFIG_NAME} is of type {kind!r}, made by a newer tersely?")
 

@@ -33,7 +33,9 @@ def test_the_command_line_page_is_current(root):
     assert (root / "docs/cli.md").read_text() == page, "run python docs/make_cli.py"
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/tutorial.md", "docs/corpus.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/tutorial.md", "docs/corpus.md"]
+)
 def test_links_lead_somewhere(root, page):
     links = re.findall(r"\]\(([^)#]+)\)", (root / page).read_text())
     for link in links:

@@ -83,7 +83,7 @@ def executor_of(engine: str, workers: int) -> Executor:
         return RayExecutor()
     from tersely.corpus.executors import LocalExecutor
 
-    return LocalExecutor(workers, preload=["tersely.corpus.job.task"])
+    return LocalExecutor(workers, preload=["tersely.corpus.job.warm"])
 
 
 def share_of(text: str | None) -> tuple[int, int]:

@@ -26,9 +26,10 @@ from tersely.corpus.job.place import merge_lock
 from tersely.corpus.job.task import At, TaskInput
 from tersely.corpus.read import Source
 from tersely.corpus.records import TextRecords
-from tersely.errors import CorpusError, UsageError, choose
+from tersely.errors import CorpusError, UsageError
 from tersely.load import load_tokenizer
-from tersely.pack import Overflow, Strategy, plan
+from tersely.pack import Overflow, Strategy
+from tersely.pack.plan import checked_settings
 from tersely.shards import Manifest, Packing, TokenizerEntry
 from tersely.tokenize import SubwordTokenizer, Tokenizer, WordTokenizer, id_dtype
 
@@ -112,17 +113,12 @@ def prepare(
         UnfinishedError: the job stopped early; the same call goes on with it.
         UsageError: an argument is not allowed, such as ``bos`` for a tokenizer without that id.
     """
-    tok, spec = _tokenizer(tokenizer, threads, allowed_specials)
+    tok, spec = _tokenizer(tokenizer, threads, allowed_specials, here=executor is None)
     _check(tok, spec, bos, words, share, capacity, shard_tokens)
-    plan([], capacity or 1, strategy, overflow, seed)  # refuses what it cannot do before anything is written
+    _, strategy, overflow, seed = checked_settings(capacity or 1, strategy, overflow, seed)
     settings = Settings(
         tokenizer=tok.fingerprint,
-        packing=Packing(
-            capacity=capacity,
-            strategy=choose(Strategy, strategy),
-            overflow=choose(Overflow, overflow),
-            seed=seed,
-        ),
+        packing=Packing(capacity=capacity, strategy=strategy, overflow=overflow, seed=seed),
         bos=bos,
         eos=eos and tok.eos_id is not None,
         shard_tokens=shard_tokens,
@@ -172,11 +168,11 @@ def prepare(
 
 
 def _tokenizer(
-    given: Tokenizer | str | Path, threads: int | None, allowed_specials: Sequence[str]
+    given: Tokenizer | str | Path, threads: int | None, allowed_specials: Sequence[str], here: bool
 ) -> tuple[Tokenizer, str]:
-    """The tokenizer, ready for a new job, and what the manifest calls it."""
+    """The tokenizer, ready for a new job, which is done ``here`` or elsewhere; and what the manifest calls it."""
     if isinstance(given, str | Path):
-        tok = load_tokenizer(given, threads=threads, allowed_specials=allowed_specials or None)
+        tok = load_tokenizer(given, threads=threads, allowed_specials=allowed_specials or None, fast=here)
     else:
         tok = given
     if isinstance(tok, SubwordTokenizer):

@@ -246,12 +246,7 @@ def plan(
         UsageError: the capacity, strategy, overflow or seed is none of the above, or a length is negative.
     """
     counts = checked_lengths(lengths)
-    capacity, seed = operator.index(capacity), operator.index(seed)
-    if not 1 <= capacity <= _LARGEST_CAPACITY:
-        raise UsageError(f"capacity {capacity} is outside 1..{_LARGEST_CAPACITY} tokens")
-    if not 0 <= seed < 2**32:
-        raise UsageError(f"seed {seed} is outside 0..2**32 - 1")
-    strategy, overflow = choose(Strategy, strategy), choose(Overflow, overflow)
+    capacity, strategy, overflow, seed = checked_settings(capacity, strategy, overflow, seed)
     if strategy is Strategy.CONCAT:
         pieces, offsets = chop(counts, capacity)
         bins = Ragged(np.arange(len(pieces.document)), offsets)
@@ -266,6 +261,18 @@ def plan(
     else:
         packed, offsets = mix(piece_lengths, capacity, seed)
     return PackPlan(counts, Ragged(packed, offsets), capacity, strategy, overflow, seed)
+
+
+def checked_settings(
+    capacity: int, strategy: Strategy | str, overflow: Overflow | str, seed: int
+) -> tuple[int, Strategy, Overflow, int]:
+    """The settings of a plan, if they are possible; raises UsageError otherwise."""
+    capacity, seed = operator.index(capacity), operator.index(seed)
+    if not 1 <= capacity <= _LARGEST_CAPACITY:
+        raise UsageError(f"capacity {capacity} is outside 1..{_LARGEST_CAPACITY} tokens")
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"seed {seed} is outside 0..2**32 - 1")
+    return capacity, choose(Strategy, strategy), choose(Overflow, overflow), seed
 
 
 def checked_lengths(lengths: np.ndarray[Any, Any] | Sequence[int]) -> np.ndarray[Any, Any]:

@@ -17,7 +17,7 @@ from multiprocessing.connection import wait
 from typing import Any, Generic
 
 from tersely.corpus.executors.attempt import outcome
-from tersely.corpus.executors.process import Process, how_it_ended
+from tersely.corpus.executors.process import Process, ensure_server, how_it_ended
 from tersely.corpus.executors.protocol import Item, Outcome, Result
 from tersely.corpus.executors.worker import READY
 from tersely.errors import ExecutorError, UsageError
@@ -50,6 +50,8 @@ class LocalExecutor:
             )
         self.workers = thread_count(workers)
         self.preload = tuple(preload)
+        if self.preload:
+            ensure_server(self.preload)  # it imports them while this process does something else
 
     def run(
         self, work: Callable[[Item], Result], items: Iterable[Item]

@@ -33,7 +33,7 @@ class Process:
         needs_main = b"__main__" in pickled_work
         self.has_begun = False
         try:
-            _ensure_server(preload)
+            ensure_server(preload)
             self.connection, theirs = context.Pipe()
             self._process = context.Process(target=worker.serve, args=(theirs, pickled_work), daemon=True)
             with theirs, contextlib.nullcontext() if needs_main else _hidden_main():
@@ -87,7 +87,7 @@ def how_it_ended(code: int) -> str:
         return f"killed by signal {-code}"
 
 
-def _ensure_server(preload: Sequence[str]) -> None:
+def ensure_server(preload: Sequence[str]) -> None:
     """Starts the fork server of this program, if it does not run, with SIGINT blocked, as its children inherit it.
 
     So a Ctrl-C at a terminal, which goes to all processes, is left to this one at any moment of their lives.
