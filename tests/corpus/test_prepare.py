@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small import TEXTS
 
-from tersely import load_tokenizer
+from tersely import Ragged, load_tokenizer
 from tersely.corpus import estimate, find_sources, prepare
 from tersely.corpus.sample import SampleSource
 from tersely.errors import CorpusError, TokenizeError, UsageError
@@ -282,3 +282,25 @@ def test_a_tokenizer_may_save_files_of_any_name(write_jsonl, tmp_path):
 
     run(write_jsonl([{"text": "a"}]), tmp_path / "out", Named())
     assert faults(tmp_path / "out") == []
+
+
+def test_words_of_rows_are_a_column(write_jsonl, tmp_path):
+    path = write_jsonl([{"text": text} for text in [*TEXTS[:40], "Ein Satz, zwei Worte!"]])
+    manifest = run(path, tmp_path / "out", "words", capacity=64, words=True)
+    assert manifest.columns == ["word_lengths"]
+    assert faults(tmp_path / "out") == []
+    opened, tok = ShardFolder(tmp_path / "out"), load_tokenizer("words")
+    shard = opened.shards[0]
+    ends = np.concatenate([[0], np.cumsum(shard.seq_lengths.values, dtype=np.int64)])
+    for row, words in enumerate(shard.word_lengths):
+        pieces = range(*shard.seq_lengths.offsets[row : row + 2])
+        cut = [
+            tok.words(Ragged(shard.input_ids.values[ends[p] : ends[p + 1]], [0, ends[p + 1] - ends[p]]))
+            for p in pieces
+        ]
+        assert words.tolist() == [len(word) for piece in cut for word in piece[0]]
+    with pytest.raises(UsageError, match="does not know words"):
+        run(path, tmp_path / "no", "bytes", words=True)
+    (tmp_path / "none.jsonl").write_text("")
+    run(tmp_path / "none.jsonl", tmp_path / "empty", "words", words=True)
+    assert faults(tmp_path / "empty") == []
