@@ -21,9 +21,10 @@ from pathlib import Path
 import tersely
 from tersely.corpus.executors import Executor, SerialExecutor
 from tersely.corpus.job import Job, JobPlan, Place, Settings, finish, make_plan, run_tasks
+from tersely.corpus.job.done import At
 from tersely.corpus.job.finish import unfinished
 from tersely.corpus.job.place import merge_lock
-from tersely.corpus.job.task import At, TaskInput
+from tersely.corpus.job.task import TaskInput
 from tersely.corpus.read import Source
 from tersely.corpus.records import TextRecords
 from tersely.errors import CorpusError, UsageError
@@ -145,24 +146,7 @@ def prepare(
             run_tasks(job, inputs, executor or SerialExecutor())
         if unfinished(place, job_plan):
             return None
-        draft = Manifest(
-            tersely=tersely.__version__,
-            plan=job_plan.fingerprint,
-            command=command,
-            tokenizer=TokenizerEntry(
-                spec=spec,
-                fingerprint=tok.fingerprint,
-                vocab_size=tok.vocab_size,
-                bos_id=tok.bos_id,
-                eos_id=tok.eos_id,
-                pad_id=tok.pad_id,
-                bos=bos,
-                eos=settings.eos,
-            ),
-            packing=settings.packing,
-            dtype=str(id_dtype(tok.vocab_size)),
-            columns=[*["labels"] * settings.labels, *["word_lengths"] * words],
-        )
+        draft = _draft(job_plan, tok, spec, command)
         with merge_lock(place):
             return finish(place, job_plan, draft, tok, names)
 
@@ -178,6 +162,29 @@ def _tokenizer(
     if isinstance(tok, SubwordTokenizer):
         tok.new_job()
     return tok, str(given) if isinstance(given, str | Path) else type(given).__name__
+
+
+def _draft(job_plan: JobPlan, tok: Tokenizer, spec: str, command: str) -> Manifest:
+    """What the manifest says whatever becomes of the tasks."""
+    settings = job_plan.settings
+    return Manifest(
+        tersely=tersely.__version__,
+        plan=job_plan.fingerprint,
+        command=command,
+        tokenizer=TokenizerEntry(
+            spec=spec,
+            fingerprint=tok.fingerprint,
+            vocab_size=tok.vocab_size,
+            bos_id=tok.bos_id,
+            eos_id=tok.eos_id,
+            pad_id=tok.pad_id,
+            bos=settings.bos,
+            eos=settings.eos,
+        ),
+        packing=settings.packing,
+        dtype=str(id_dtype(tok.vocab_size)),
+        columns=[*["labels"] * settings.labels, *["word_lengths"] * settings.words],
+    )
 
 
 def _check(

@@ -7,11 +7,11 @@ A task reads certain parts of the inputs and writes files whose names and bytes 
 twice, and on any machine that sees the folder.
 """
 
+from tersely.corpus.job.done import Done as Done
 from tersely.corpus.job.finish import finish as finish
 from tersely.corpus.job.place import Place as Place
 from tersely.corpus.job.plan import JobPlan as JobPlan
 from tersely.corpus.job.plan import Settings as Settings
 from tersely.corpus.job.plan import make_plan as make_plan
 from tersely.corpus.job.rescue import run_tasks as run_tasks
-from tersely.corpus.job.task import Done as Done
 from tersely.corpus.job.task import Job as Job

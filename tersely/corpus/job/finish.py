@@ -10,10 +10,10 @@ from typing import IO, Any
 
 import numpy as np
 
+from tersely.corpus.job.done import Counts, Done
 from tersely.corpus.job.place import Place
 from tersely.corpus.job.plan import JobPlan
 from tersely.corpus.job.rows import WASTE, Rows
-from tersely.corpus.job.task import Counts, Done
 from tersely.errors import CorpusError
 from tersely.shards import (
     Manifest,

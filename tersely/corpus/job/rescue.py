@@ -17,7 +17,8 @@ from typing import Any
 
 from tersely.corpus.encode import encode_batch
 from tersely.corpus.executors import Executor, Outcome
-from tersely.corpus.job.task import At, Done, Job, TaskInput, run_task
+from tersely.corpus.job.done import At, Done
+from tersely.corpus.job.task import Job, TaskInput, run_task
 from tersely.errors import UnfinishedError
 
 
