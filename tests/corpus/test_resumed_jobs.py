@@ -143,6 +143,25 @@ def test_a_changed_input_is_refused_unless_it_is_allowed_and_then_done_again(inp
     assert contents(tmp_path / "more") == contents(tmp_path / "fresh2")
 
 
+def test_allowing_changed_inputs_allows_nothing_else(inputs, tmp_path):
+    stopped(inputs, tmp_path / "out")
+    os.utime(inputs / "a.jsonl", ns=(1, 1))
+    before = contents(tmp_path / "out")
+    with pytest.raises(CorpusError, match="capacity is 128 there, 64 here"):
+        job(inputs, tmp_path / "out", capacity=64, allow_changed=True)
+    with pytest.raises(CorpusError, match="it has 2 inputs, there are 1 now"):
+        prepare(
+            find_sources([inputs / "a.jsonl"], fields=["lang"])[0],
+            tmp_path / "out",
+            **OPTIONS,
+            allow_changed=True,
+        )
+    with pytest.raises(CorpusError, match="on_invalid 'replace' now, 'quarantine' then"):
+        sources = find_sources([inputs], fields=["lang"], on_invalid="replace")[0]
+        prepare(sources, tmp_path / "out", **OPTIONS, allow_changed=True)
+    assert contents(tmp_path / "out") == before
+
+
 def test_two_runs_at_once_are_refused(inputs, tmp_path):
     stopped(inputs, tmp_path / "out")
     with (tmp_path / "out/.work/lock").open("r+") as lock:

@@ -26,7 +26,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tersely.corpus.job.plan import JobPlan, check_same
+from tersely.corpus.job.plan import JobPlan, check_same, differ_in_content
 from tersely.errors import CorpusError
 from tersely.load import load_tokenizer
 from tersely.shards import Journal, Manifest
@@ -102,7 +102,7 @@ class Place:
             for number, (before, now) in enumerate(zip(old.get("stamps", []), plan.stamps, strict=False))
             if before != now
         ]
-        if allow_changed and (changed or old.get("sources") != content["sources"]):
+        if allow_changed and differ_in_content(old, content):
             self._change_plan(old, content)
             return
         check_same(old, plan, self.out)
@@ -121,15 +121,8 @@ class Place:
             parts: list[list[int]] = plan["tasks"][number] if number < len(plan["tasks"]) else []
             return [[part, plan["sources"][part[0]], plan["stamps"][part[0]]] for part in parts]
 
-        same_settings = (
-            old.get("settings") == content["settings"] and old.get("tersely") == content["tersely"]
-        )
         most = max(len(old["tasks"]), len(content["tasks"]))
-        self._forget(
-            number
-            for number in range(most)
-            if not same_settings or task(old, number) != task(content, number)
-        )
+        self._forget(number for number in range(most) if task(old, number) != task(content, number))
         replace_file(self.work / "plan.json", json.dumps(content).encode())
 
     def _forget(self, tasks: Iterable[int]) -> None:

@@ -137,6 +137,19 @@ def stamps(sources: Iterable[Source]) -> list[int | None]:
     return [path.stat().st_mtime_ns if isinstance(path, Path) and path.is_file() else None for path in paths]
 
 
+def differ_in_content(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Whether two plans are of the same inputs, read in the same way, some of which have changed in between."""
+
+    def without_sizes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{**source, "size": 0} for source in plan.get("sources") or []]
+
+    return (
+        (old.get("tersely"), old.get("settings")) == (new["tersely"], new["settings"])
+        and without_sizes(old) == without_sizes(new)
+        and (old.get("sources"), old.get("stamps")) != (new["sources"], new["stamps"])
+    )
+
+
 def check_same(old: dict[str, Any], new: JobPlan, folder: Path) -> None:
     """Raises CorpusError, which names the first difference, unless the plan found in ``folder`` is this one."""
     content = new.content
