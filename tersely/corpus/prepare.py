@@ -133,6 +133,8 @@ def prepare(
     if (finished := place.finished()) is not None:
         return _same(finished, job_plan, place)
     names = tuple(dict.fromkeys(name for source in sources for name in source.fields))
+    if allow_changed and share[1] > 1:
+        raise UsageError("--allow-changed concerns the whole job: run it once without --shard")
     if not job_plan.readable_again:
         executor = None  # other processes cannot read this one's standard input
         if share[1] > 1:

@@ -159,6 +159,8 @@ def test_allowing_changed_inputs_allows_nothing_else(inputs, tmp_path):
     with pytest.raises(CorpusError, match="on_invalid 'replace' now, 'quarantine' then"):
         sources = find_sources([inputs], fields=["lang"], on_invalid="replace")[0]
         prepare(sources, tmp_path / "out", **OPTIONS, allow_changed=True)
+    with pytest.raises(UsageError, match="without --shard"):
+        job(inputs, tmp_path / "out", allow_changed=True, share=(0, 2))
     assert contents(tmp_path / "out") == before
 
 
