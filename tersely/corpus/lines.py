@@ -41,8 +41,8 @@ def lines_of(stream: ByteStream, span: Span | None, limit: int) -> Iterator[Line
     begun, length = [b""], 0  # a line whose newline is not reached, and how long it is up to now
     for block in stream.blocks():
         behind = span is not None and at + length >= span.stop
-        if behind and not length:
-            return
+        if behind and (foreign or not length):
+            return  # whose line this is, reads it
         *lines, rest = block.split(b"\n", 1 if behind else -1)
         if lines:
             first = Lines([b"".join([*begun, lines[0]])], at, at + length + len(lines[0]) + 1)

@@ -6,6 +6,7 @@ import sys
 import textwrap
 
 import pytest
+from dying import DyingSource, SometimesDying
 from killing import contents
 from small import TEXTS
 
@@ -54,52 +55,12 @@ def test_records_that_kill_their_process_are_quarantined_alone(tmp_path, root):
     assert (manifest["records_in"], manifest["documents"]) == (len(texts), len(TEXTS))
 
 
-class DyingSource:
-    """Reading its second batch ends the process."""
-
-    name, size, fields = "dying", 10, ()
-
-    def spans(self, target):
-        return [None]
-
-    def batches(self, span=None):
-        import os
-
-        from tersely.corpus import Batch
-
-        yield Batch(texts=["first"], lines=[1], bytes_at=[0], lines_read=1)
-        os._exit(9)
-
-
 def test_an_input_whose_reading_kills_is_left_out_and_the_others_are_done(tmp_path, write_jsonl):
     sources = [*find_sources([write_jsonl([{"text": "fine"}])])[0], DyingSource()]
     manifest = prepare(sources, tmp_path / "out", executor=LocalExecutor(1))
     assert [source.documents for source in manifest.sources] == [1, 0]
     (reject,) = (tmp_path / "out/quarantine.jsonl").read_text().splitlines()
     assert "reading it ended the process (exit code 9)" in json.loads(reject)["reason"]
-
-
-class SometimesDying:
-    """Dies twice, then never again: as a process would that lacked memory."""
-
-    name, size, fields = "sometimes", 10, ()
-
-    def __init__(self, folder):
-        self.folder = folder
-
-    def spans(self, target):
-        return [None]
-
-    def batches(self, span=None):
-        import os
-
-        from tersely.corpus import Batch
-
-        deaths = len(list(self.folder.iterdir()))
-        yield Batch(texts=["a document"], lines=[1], bytes_at=[0], lines_read=1)
-        if deaths < 2:
-            (self.folder / str(deaths)).write_text("")
-            os._exit(9)
 
 
 def test_deaths_without_a_culprit_stop_the_job_and_it_can_go_on(tmp_path):

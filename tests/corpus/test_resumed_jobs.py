@@ -129,7 +129,7 @@ def test_a_changed_input_is_refused_unless_it_is_allowed_and_then_done_again(inp
     os.utime(path, ns=(1, 1))
     with pytest.raises(CorpusError, match=r"a\.jsonl was changed since.*--allow-changed"):
         job(inputs, tmp_path / "out")
-    kept = {n for n in range(8) if Done.of(Place(tmp_path / "out").journal(n)).finished}
+    kept = {n for n in range(8) if Done.of(Place(tmp_path / "out"), n).finished}
     job(inputs, tmp_path / "out", allow_changed=True)
     assert kept
     job(inputs, tmp_path / "fresh")
@@ -190,6 +190,22 @@ def test_unfinished_files_of_a_killed_run_go_and_foreign_ones_stay(inputs, tmp_p
     assert (tmp_path / "out/notes.txt").read_text() == "keep"
 
 
+def test_a_work_folder_of_others_is_refused_and_never_removed(inputs, tmp_path):
+    theirs = tmp_path / "out/.work"
+    theirs.mkdir(parents=True)
+    (theirs / "thesis.tex").write_text("keep")
+    with pytest.raises(CorpusError, match=r"holds 'thesis\.tex', which no run made"):
+        job(inputs, tmp_path / "out")
+    job(inputs, tmp_path / "done")
+    theirs.rename(tmp_path / "done/.work")
+    job(inputs, tmp_path / "done")
+    assert (tmp_path / "done/.work/thesis.tex").read_text() == "keep"
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/.work").symlink_to(tmp_path / "done")
+    with pytest.raises(CorpusError, match="is not a folder of a run"):
+        job(inputs, tmp_path / "linked")
+
+
 def test_a_torn_or_damaged_journal_costs_only_work(inputs, tmp_path):
     job(inputs, tmp_path / "whole")
     stopped(inputs, tmp_path / "out", tasks=4)
@@ -200,6 +216,20 @@ def test_a_torn_or_damaged_journal_costs_only_work(inputs, tmp_path):
     raw[30] ^= 1
     journals[2].write_bytes(raw)
     job(inputs, tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("change", ["delete", "cut", "grow"])
+@pytest.mark.parametrize("kind", ["data-*", "documents-*", ".work/rejects-*"])
+def test_files_of_a_run_that_are_gone_or_cut_are_made_again(inputs, tmp_path, kind, change):
+    job(inputs, tmp_path / "whole")
+    stopped(inputs, tmp_path / "out", tasks=4)
+    path = sorted((tmp_path / "out").glob(kind))[0]
+    content = path.read_bytes()
+    path.unlink()
+    if change != "delete":
+        path.write_bytes(content[:-1] if change == "cut" else content + b"x")
+    job(inputs, tmp_path / "out", executor=LocalExecutor(2))
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 

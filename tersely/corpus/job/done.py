@@ -3,7 +3,8 @@
 A journal has three kinds of lines. One says that records are dealt with, up to a batch of a part, and what became of
 them: their counts, and their shard if they made one. The last of these has ``end``. The others leave something out of
 the task: an input that broke off, or a record that kills the process; what was done before such a line does not count,
-because the documents behind would have been packed with it.
+because the documents behind would have been packed with it. (A line that leaves out nothing, ``again``, follows where
+files were found to be missing.)
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tersely.shards import Journal
+from tersely.corpus.job.place import Place
 
 
 @dataclass
@@ -50,24 +51,33 @@ class Done:
     )
     """For a batch of a part, the texts of it and the reasons."""
     written: int = 0
-    """Numbers that lines before had, which do not count any more."""
+    """The most numbers that its files have had, those included that do not count any more."""
+    damaged: bool = False
+    """Whether files of it are not there."""
 
     @classmethod
-    def of(cls, journal: Journal) -> Done:
-        """As the journal stands now."""
+    def of(cls, place: Place, task: int) -> Done:
+        """As the journal of a task stands now. If files that it speaks of are not there, or not of the size they had,
+        nothing counts.
+        """
         done = cls()
-        for line in journal.read():
+        for line in place.journal(task).read():
             if "leave_out" in line:
                 part, reason = line["leave_out"]
                 done.left_out[part] = reason
+            elif "again" in line:
+                pass
             elif "poison" in line:
                 part, batch, text, reason = line["poison"]
                 done.poison.setdefault((part, batch), {})[text] = reason
             else:
                 done.lines.append(line)
+                done.written = max(done.written, len(done.lines))
                 continue
-            done.written = max(done.written, len(done.lines))
             done.lines = []
+        files = [file for line in done.lines for file in line["files"].items()]
+        if not all(place.has(name, size) for name, size in files):
+            done.damaged, done.lines = True, []
         return done
 
     @property

@@ -30,7 +30,7 @@ from tersely.tokenize import Tokenizer
 
 def unfinished(place: Place, plan: JobPlan) -> list[int]:
     """Which tasks are not done."""
-    return [n for n in range(len(plan.tasks)) if not Done.of(place.journal(n)).finished]
+    return [n for n in range(len(plan.tasks)) if not Done.of(place, n).finished]
 
 
 def finish(place: Place, plan: JobPlan, manifest: Manifest, tok: Tokenizer, names: Sequence[str]) -> Manifest:
@@ -52,7 +52,7 @@ def finish(place: Place, plan: JobPlan, manifest: Manifest, tok: Tokenizer, name
     ):
         lines_before = [0] * len(sources)
         for number, task in enumerate(plan.tasks):
-            done = Done.of(place.journal(number))
+            done = Done.of(place, number)
             if not done.finished:
                 raise CorpusError(f"task {number} of {place.out} is not done: run the same command again")
             parts = [part.source for part in task]

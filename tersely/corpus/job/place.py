@@ -36,6 +36,10 @@ from tersely.tokenize import Tokenizer
 
 _WORK = ".work"
 _OURS = re.compile(r"(data|documents)-\d{5,}-\d{5,}\.arrow|\.tmp-[0-9a-f]{32}")
+_WORKS = re.compile(
+    r"plan\.json|(merge\.)?lock|lock-\d+-of-\d+|journal-\d{5,}\.jsonl|rejects-\d{5,}-\d{5,}\.jsonl|at-\d{5,}|"
+    r"\.tmp-[0-9a-f]{32}"
+)
 
 
 class Place:
@@ -57,6 +61,11 @@ class Place:
         """The rejected records that go with a line of the task's journal."""
         return self.work / f"rejects-{task:05d}-{number:05d}.jsonl"
 
+    def has(self, name: str, size: int) -> bool:
+        """Whether there is a plain file of this size, named by its path in the folder."""
+        path = self.out / name
+        return path.is_file() and not path.is_symlink() and path.stat().st_size == size
+
     def journal(self, task: int) -> Journal:
         """What a task has done."""
         return Journal(self.work / f"journal-{task:05d}.jsonl")
@@ -74,6 +83,7 @@ class Place:
         """
         self._make(self.out)
         found = set(os.listdir(self.out)) - {_WORK}
+        self._check_work()
         known = self._plan_found()
         if known is None and found:
             held = "a corpus without the files of its run" if "tokenizer" in found else "other files"
@@ -86,9 +96,29 @@ class Place:
             if share[1] > 1:
                 stack.enter_context(_locked(self.work / f"lock-{share[0]}-of-{share[1]}"))
             self._settle(plan, allow_changed)
-            if share[1] == 1:
-                self._sweep()
-            yield
+            if share[1] > 1:
+                yield
+                return
+            self._sweep()
+            try:
+                yield
+            finally:
+                self._sweep()  # processes that were killed leave what they were writing
+
+    def _check_work(self) -> None:
+        """Raises CorpusError if what has the name of our work folder is another's."""
+        if self.work.is_symlink() or (self.work.exists() and not self.work.is_dir()):
+            raise CorpusError(
+                f"{self.work} is not a folder of a run: choose another --out, or remove it first"
+            )
+        strangers = [name for name in self._in_work() if not _WORKS.fullmatch(name)]
+        if strangers:
+            raise CorpusError(
+                f"{self.work} holds {strangers[0]!r}, which no run made: choose another --out, or remove it first"
+            )
+
+    def _in_work(self) -> list[str]:
+        return os.listdir(self.work) if self.work.is_dir() else []
 
     def _settle(self, plan: JobPlan, allow_changed: bool) -> None:
         """Writes the plan if there is none, or checks that the one that is there is the same."""
@@ -186,7 +216,8 @@ class Place:
 
     def _sweep(self) -> None:
         """Removes unfinished files of a run that was killed."""
-        for path in [*self.out.iterdir(), *self.work.iterdir()]:
+        work = self.work.iterdir() if self.work.is_dir() else ()
+        for path in [*self.out.iterdir(), *work]:
             if path.name.startswith(TEMPORARY) and _OURS.fullmatch(path.name):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -202,7 +233,16 @@ class Place:
 
     def clear(self) -> None:
         """Removes the files of the run; to be called when the manifest is written."""
-        shutil.rmtree(self.work, ignore_errors=True)
+        if self.work.is_symlink():
+            return
+        for name in self._in_work():
+            if _WORKS.fullmatch(name):
+                path = self.work / name
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(
+                    missing_ok=True
+                )
+        if self.work.is_dir() and not self._in_work():
+            self.work.rmdir()
 
     def _make(self, folder: Path) -> None:
         try:

@@ -73,7 +73,7 @@ def _probe(job: Job, probe: _Probe) -> int:
     batch = next(batches)
     if probe.first == probe.last:
         next(batches, None)  # nothing to encode, so it was the reading, maybe of what comes next
-    poison = Done.of(job.place.journal(probe.task.number)).poison.get((probe.part, probe.batch), {})
+    poison = Done.of(job.place, probe.task.number).poison.get((probe.part, probe.batch), {})
     outside = set(range(len(batch.texts))) - set(range(probe.first, probe.last))
     encode_batch(batch.without(outside | set(poison)), job.tokenizer(), job.settings.bos, job.settings.eos)
     return len(batch.texts)

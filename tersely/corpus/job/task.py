@@ -75,10 +75,12 @@ def run_task(job: Job, task: TaskInput) -> None:
     """Does what is left to do of a task; what it did stands in its journal."""
     while True:
         journal = job.place.journal(task.number)
-        done = Done.of(journal)
+        done = Done.of(job.place, task.number)
         if done.finished:
             return
-        job.place.remove(task.number, range(len(done.lines), max(done.written, len(done.lines)) + 1))
+        if done.damaged:
+            journal.append({"again": "files were missing"})
+        job.place.remove(task.number, range(len(done.lines), done.written + 1))
         try:
             _Run(job, task, journal, done).run()
         except _BrokenInput as broken:
@@ -186,13 +188,17 @@ class _Run:
     def _commit(self, then: tuple[int, int], end: bool = False) -> None:
         """Writes what waits, then the line of the journal that says so."""
         line: dict[str, Any] = {"next": then}
+        files: list[Path] = []
         if self.rows.documents:
             entry, waste = self._write_shard()
             line |= {"shard": asdict(entry), "waste": waste}
+            files += [self.job.out / name for name in (entry.name, entry.fields) if name]
         if self.rejects:
             text = "".join(json.dumps(reject, ensure_ascii=True) + "\n" for reject in self.rejects)
             with whole_file(self.job.place.rejects(self.task.number, self.number)) as temporary:
                 temporary.write_text(text)
+            files.append(self.job.place.rejects(self.task.number, self.number))
+        line["files"] = {path.relative_to(self.job.out).as_posix(): path.stat().st_size for path in files}
         line["counts"] = {part: asdict(counts) for part, counts in self.counts.items()}
         if end:
             line["end"] = True
