@@ -15,10 +15,11 @@ Results go to stdout, progress and warnings to stderr (progress only on a termin
 | exit code | meaning |
 |---|---|
 | 0 | done |
-| 1 | failed; one sentence on stderr says what and where |
+| 1 | failed, or an input broke off; one sentence on stderr says what and where |
 | 2 | wrong usage |
-| 3 | done, but more records than `--max-bad` were quarantined, or an input broke off |
+| 3 | done, but more records than `--max-bad` were quarantined |
 | 4 | a prepared folder is damaged or unfinished |
+| 5 | stopped early; the same command goes on |
 | 130, 143 | stopped by Ctrl-C, by SIGTERM |
 """
 

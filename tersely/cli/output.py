@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
-_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12} | {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object instead of a table."
@@ -26,13 +26,13 @@ json_option = click.option(
 
 
 class ByteCount(click.ParamType):
-    """An option that is a number of bytes: 500, 16MB, 1.5GB; units are powers of ten."""
+    """An option that is a number of bytes: 500, 16MB, 1.5GB, which are powers of ten, or 256MiB."""
 
     name = "bytes"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The number, at least 1."""
-        found = re.fullmatch(r"([0-9.]+) ?([kMGT]?)B?", str(value))
+        found = re.fullmatch(r"([0-9.]+) ?([kMGT]?|[KMG]i)B?", str(value))
         try:
             number = int(float(found[1]) * _UNITS[found[2]]) if found else 0
         except ValueError:

@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     type=click.Choice(["split", "truncate", "drop"]),
     default="split",
     show_default=True,
-    help="What happens to a document longer than a row.",
+    help="What happens to a document longer than a row; concat always splits.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides the order of the rows.")
 @click.option("--bos/--no-bos", default=False, show_default=True, help="Open each document with the bos id.")
@@ -178,6 +178,11 @@ def command(
         raise click.UsageError(
             "--sample and INPUTS exclude each other: name files, or use the built-in corpus"
         )
+    for folder in inputs:
+        if out is not None and Path(folder).is_dir() and out.resolve().is_relative_to(Path(folder).resolve()):
+            raise UsageError(
+                f"--out {out} lies in the input {folder}, so that it would be read too: choose another"
+            )
     if sample:
         sources: list[Source] = [SampleSource()]
         passed_over: list[Path] = []

@@ -16,12 +16,6 @@ from tersely.errors import UsageError
 if TYPE_CHECKING:
     from tersely.corpus.executors import Executor
 
-_SLURM = (
-    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_COUNT"),
-    ("SLURM_PROCID", "", "SLURM_NTASKS"),
-)
-"""For job arrays and for the tasks of one job: which one this is, where counting begins, how many there are."""
-
 _HOW = {
     "out",
     "workers",
@@ -33,6 +27,7 @@ _HOW = {
     "fail_empty",
     "allow_changed",
     "dry_run",
+    "formats",
 }
 """Options that do not decide what the folder holds."""
 
@@ -101,32 +96,51 @@ def share_of(text: str | None) -> tuple[int, int]:
 
 
 def _slurm_share() -> tuple[int, int]:
-    for number, first, count in _SLURM:
-        if number in os.environ and count in os.environ:
-            return int(os.environ[number]) - int(os.environ.get(first, 0)), int(os.environ[count])
-    raise UsageError(
-        "--shard slurm: neither SLURM_ARRAY_TASK_ID with SLURM_ARRAY_TASK_COUNT nor SLURM_PROCID with SLURM_NTASKS is "
-        "set: start it with sbatch --array or srun, or write I/N"
-    )
+    """The share of this process: of a job array its element, of a job started by srun its task, of both both."""
+    number, count = _from_slurm("SLURM_PROCID", 0), _from_slurm("SLURM_NTASKS", 1)
+    element = _from_slurm("SLURM_ARRAY_TASK_ID", None)
+    if element is None and "SLURM_PROCID" not in os.environ:
+        raise UsageError(
+            "--shard slurm: neither SLURM_ARRAY_TASK_ID nor SLURM_PROCID is set: start it with sbatch --array or srun, or "
+            "write I/N"
+        )
+    if element is not None:
+        first, last = _from_slurm("SLURM_ARRAY_TASK_MIN", 0), _from_slurm("SLURM_ARRAY_TASK_MAX", None)
+        elements, step = _from_slurm("SLURM_ARRAY_TASK_COUNT", 1), _from_slurm("SLURM_ARRAY_TASK_STEP", 1)
+        if last is not None and last - first != step * (elements - 1):
+            raise UsageError(
+                f"--shard slurm: the job array has {elements} elements between {first} and {last}, so it has gaps: "
+                "number it without, or write I/N"
+            )
+        number, count = (element - first) // step * count + number, elements * count
+    return number, count
+
+
+def _from_slurm(name: str, default: Any) -> Any:
+    given = os.environ.get(name, "")
+    if given and not given.isdecimal():
+        raise UsageError(f"--shard slurm: {name} is {given!r}, which is no number: write I/N")
+    return int(given) if given else default
 
 
 def command_of(context: click.Context) -> str:
     """The command line as given, but for what does not decide what is made."""
     from click.core import ParameterSource
 
-    words = ["tersely", context.info_name or ""]
+    words, inputs = ["tersely", context.info_name or ""], list[str]()
     for parameter in context.command.params:
         name = parameter.name or ""
         value = context.params.get(name)
         if name in _HOW or context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
             continue
         if isinstance(parameter, click.Argument):
-            words += map(str, value or ())
+            inputs += map(str, value or ())
         elif isinstance(parameter, click.Option) and parameter.is_flag:
             words.append((parameter.opts if value else parameter.secondary_opts)[0])
         else:
             for item in value if isinstance(value, tuple) else (value,):
                 words += [parameter.opts[0], str(item)]
+    words += ["--", *inputs] if any(given.startswith("-") and given != "-" for given in inputs) else inputs
     return shlex.join(words)
 
 

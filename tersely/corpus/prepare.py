@@ -15,7 +15,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, is_dataclass, replace
 from pathlib import Path
 
 import tersely
@@ -24,6 +24,7 @@ from tersely.corpus.job import Job, JobPlan, Place, Settings, finish, make_plan,
 from tersely.corpus.job.done import At
 from tersely.corpus.job.finish import unfinished
 from tersely.corpus.job.place import merge_lock
+from tersely.corpus.job.plan import is_readable_again, stamps
 from tersely.corpus.job.task import TaskInput
 from tersely.corpus.read import Source
 from tersely.corpus.records import TextRecords
@@ -117,6 +118,7 @@ def prepare(
     tok, spec = _tokenizer(tokenizer, threads, allowed_specials, here=executor is None)
     _check(tok, spec, bos, words, share, capacity, shard_tokens)
     _, strategy, overflow, seed = checked_settings(capacity or 1, strategy, overflow, seed)
+    overflow = Overflow.SPLIT if strategy is Strategy.CONCAT else overflow
     settings = Settings(
         tokenizer=tok.fingerprint,
         packing=Packing(capacity=capacity, strategy=strategy, overflow=overflow, seed=seed),
@@ -135,21 +137,30 @@ def prepare(
     names = tuple(dict.fromkeys(name for source in sources for name in source.fields))
     if allow_changed and share[1] > 1:
         raise UsageError("--allow-changed concerns the whole job: run it once without --shard")
-    if not job_plan.readable_again:
+    again = all(map(is_readable_again, sources))
+    if not again:
         executor = None  # other processes cannot read this one's standard input
         if share[1] > 1:
             raise UsageError("standard input and pipes cannot be read in shares: name files")
-    job = Job(place.out, settings, names, threads, tok if executor is None else None)
-    with _telling(place), place.claimed(job_plan, share, allow_changed):
+    job = Job(place.out.absolute(), settings, names, threads, tok if executor is None else None)
+    with _telling(place), place.claimed(job_plan, share, allow_changed=allow_changed, again=again):
         place.save_tokenizer(tok)
         tasks = range(share[0], len(job_plan.tasks), share[1])
         inputs = _task_inputs(job_plan, sources, tasks)
         with _progress(place, inputs, sum(source.size for source in sources), on_progress):
-            run_tasks(job, inputs, executor or SerialExecutor())
+            run_tasks(job, inputs, executor or SerialExecutor(), again)
+        if (finished := place.finished()) is not None:
+            return _same(finished, job_plan, place)  # by another share
         if unfinished(place, job_plan):
             return None
+        if stamps(sources) != job_plan.stamps:
+            raise CorpusError(
+                f"an input was changed while {place.out} was made of it: see to it, and run it again"
+            )
         draft = _draft(job_plan, tok, spec, command)
         with merge_lock(place):
+            if (finished := place.finished()) is not None:
+                return finished
             return finish(place, job_plan, draft, tok, names)
 
 
@@ -215,6 +226,11 @@ def _same(manifest: Manifest, job_plan: JobPlan, place: Place) -> Manifest:
             f"{place.out} is not empty (it holds a finished corpus, of other inputs or settings): choose another --out, "
             "or remove it first"
         )
+    for source, now in zip(manifest.sources, job_plan.stamps, strict=True):
+        if source.modified_ns != now:
+            raise CorpusError(
+                f"{source.name} was changed since {place.out} was made of it: choose another --out, or remove that first"
+            )
     place.clear()
     return manifest
 
@@ -225,11 +241,22 @@ def _task_inputs(job_plan: JobPlan, sources: Sequence[Source], numbers: Iterable
     return [
         TaskInput(
             number,
-            [(part, sources[part.source]) for part in job_plan.tasks[number]],
+            [(part, _anywhere(sources[part.source])) for part in job_plan.tasks[number]],
             [sizes[part.source] for part in job_plan.tasks[number]],
         )
         for number in numbers
     ]
+
+
+def _anywhere(source: Source) -> Source:
+    """The source as processes find it that work in other folders."""
+    if (
+        is_dataclass(source)
+        and not isinstance(source, type)
+        and isinstance(getattr(source, "path", None), Path)
+    ):
+        return replace(source, path=source.path.absolute())  # pyright: ignore[reportAttributeAccessIssue]
+    return source
 
 
 @contextmanager
@@ -255,7 +282,7 @@ def _progress(
     on_progress: Callable[[Progress], None] | None,
 ) -> Generator[None]:
     """Calls ``on_progress`` while the tasks run, with what they noted of themselves, and once at the end."""
-    if on_progress is None:
+    if on_progress is None or not tasks:
         yield
         return
     over = threading.Event()

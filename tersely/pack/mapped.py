@@ -93,7 +93,7 @@ def _write(path: Path, key: str, arrays: Arrays) -> None:
         [(name, column.type) for name, column in zip(arrays, columns, strict=True)], metadata={"key": key}
     )
     with whole_file(path) as temporary:
-        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, schema) as stream:
+        with pa.OSFile(os.fsencode(temporary), "wb") as sink, pa.ipc.new_stream(sink, schema) as stream:
             stream.write_batch(pa.record_batch(columns, schema=schema))
         digest = file_checksum(temporary)
         with temporary.open("ab") as file:
@@ -105,7 +105,7 @@ def _read(path: Path, key: str) -> Arrays | None:
     try:
         if not _is_whole(path):
             return None
-        with pa.memory_map(str(path)) as file:
+        with pa.memory_map(os.fsencode(path)) as file:
             table = pa.ipc.open_stream(file).read_all()
         if (table.schema.metadata or {}).get(b"key") != key.encode():
             return None

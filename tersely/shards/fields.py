@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def write_fields(path: Path, fields: Mapping[str, Sequence[str]]) -> None:
     rows = len(next(iter(fields.values())))
     with (
         whole_file(path) as temporary,
-        pa.OSFile(str(temporary), "wb") as sink,
+        pa.OSFile(os.fsencode(temporary), "wb") as sink,
         pa.ipc.new_stream(sink, schema) as stream,
     ):
         start = 0
@@ -63,7 +64,7 @@ def read_shard_fields(folder: Path, entry: ShardEntry) -> pa.Table:
     if path.is_symlink() or not path.is_file():
         raise ShardError(f"{path} is missing, or not a plain file: copy or prepare the folder again")
     try:
-        table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+        table = pa.ipc.open_stream(pa.memory_map(os.fsencode(path))).read_all()
         table.validate()
     except (pa.ArrowException, OSError) as error:
         raise ShardError(f"{path} is not readable: {error}") from error

@@ -23,6 +23,9 @@ MANIFEST_NAME = "manifest.json"
 FORMAT = "tersely-shards"
 VERSION = 2
 
+_MOST = 1 << 53
+"""No count is larger: readers may hold them as 64-bit integers, or as floats."""
+
 _SAFE_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _Entry = TypeVar("_Entry")
 
@@ -66,6 +69,8 @@ class SourceEntry:
     """UTF-8 bytes of its documents."""
     repaired: int = 0
     """Documents in which lone surrogates were replaced with U+FFFD."""
+    modified_ns: int | None = None
+    """When it was last changed, as it was read: nanoseconds since 1970; None where that is not known."""
     untrained: int = 0
     """Documents of which nothing is trained on, among those with labels."""
     complete: bool = True
@@ -187,6 +192,8 @@ class Manifest:
                 folder or is there twice, or its counts do not add up.
         """
         path = Path(folder) / MANIFEST_NAME
+        if path.is_symlink():
+            raise ShardError(f"{path} is a symbolic link, which it must not be: put the file itself there")
         if not path.exists():
             known = "the folder is unfinished" if Path(folder).is_dir() else "there is no such folder"
             raise ShardError(f"{path} does not exist: {known}; make it with 'tersely prepare'")
@@ -232,10 +239,21 @@ class Manifest:
             if "\\" in file or any(part in ("", ".", "..") for part in file.split("/")):
                 raise ShardError(f"{path} names the file {file!r}: only files within the folder are allowed")
         for shard in self.shards:
-            if min(shard.rows, shard.pieces, shard.tokens, shard.documents, shard.size) < 0:
-                raise ShardError(f"{path} gives {shard.name} a negative count")
+            counts = (shard.rows, shard.pieces, shard.tokens, shard.documents)
+            if min(*counts, shard.size) < 0 or shard.size >= _MOST or max(counts) > _MOST:
+                raise ShardError(f"{path} gives {shard.name} a count that cannot be")
+            if shard.rows + shard.pieces + shard.tokens > shard.size:
+                raise ShardError(
+                    f"{path} gives {shard.name} more rows or tokens than fit its {shard.size} bytes"
+                )
             if bool(shard.fields) != bool(self.shards[0].fields):
                 raise ShardError(f"{path}: some shards have fields of documents and others have none")
+        for source in self.sources:
+            counts = (source.records_in, source.documents, source.empty, source.quarantined, source.bytes)
+            if min(*counts, source.repaired, source.untrained) < 0 or max(counts) > _MOST:
+                raise ShardError(f"{path} gives the source {source.name!r} a count that cannot be")
+        if not 0 <= self.packing.capacity < _MOST:
+            raise ShardError(f"{path} gives rows a capacity of {self.packing.capacity}")
         if (documents := sum(shard.documents for shard in self.shards)) != self.documents:
             raise ShardError(f"{path}: shards hold {documents} documents, sources gave {self.documents}")
         if not set(self.columns) <= set(OPTIONAL):

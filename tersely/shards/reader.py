@@ -231,7 +231,9 @@ def map_columns(path: Path, entry: ShardEntry, manifest: Manifest, names: Sequen
     """Maps some columns of a shard; raises ShardError if its size, one of them, or a dtype is not as it should be."""
     check_size(path, entry)
     try:
-        with pa.memory_map(str(path)) as file:  # closing gives the descriptor back; what is read stays mapped
+        with pa.memory_map(
+            os.fsencode(path)
+        ) as file:  # closing gives the descriptor back; what is read stays mapped
             table = pa.ipc.open_stream(file).read_all()
         columns = {name: Ragged.from_arrow(table.column(name)) for name in names}
     except (pa.ArrowException, KeyError, OSError, ValueError) as error:

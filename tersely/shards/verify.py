@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from tersely.shards.columns import IGNORED, Shard
 from tersely.shards.fields import read_shard_fields
 from tersely.shards.manifest import Manifest, ShardEntry
 from tersely.shards.reader import check_size, read_shard
-from tersely.shards.writer import file_checksum, sums
+from tersely.shards.writer import QUARANTINE_NAME, file_checksum, sums
 
 
 def verify(folder: str | Path) -> Iterator[tuple[str, str | None]]:
@@ -52,11 +54,22 @@ def verify(folder: str | Path) -> Iterator[tuple[str, str | None]]:
     if sound:
         yield "documents", _missing_documents(stored, manifest)
     entries = {entry.fields: entry for entry in manifest.shards if entry.fields}
+    for name in [name for name in entries if name not in manifest.files]:
+        yield name, f"{folder / name} has no checksum in the manifest: prepare the corpus again"
     for name, checksum in manifest.files.items():
         path = folder / name
         intact = path.is_file() and not path.is_symlink() and file_checksum(path) == checksum
         fault = None if intact else f"{path} is missing or was changed: copy or prepare it again"
-        yield name, _fields_fault(folder, entries[name]) if intact and name in entries else fault
+        if intact and name in entries:
+            fault = _fields_fault(folder, entries[name])
+        elif intact and name == QUARANTINE_NAME:
+            fault = _quarantine_fault(path, manifest)
+        yield name, fault
+    if manifest.quarantined and QUARANTINE_NAME not in manifest.files:
+        yield (
+            QUARANTINE_NAME,
+            f"the manifest counts {manifest.quarantined} records in it, and does not name it",
+        )
     yield from _strangers(folder, {entry.name for entry in manifest.shards} | set(manifest.files))
 
 
@@ -116,6 +129,20 @@ def _check_documents(path: Path, shard: Shard, entry: ShardEntry, sources: int) 
     if np.any(source != np.where(opens, source, np.roll(source, 1))):
         raise ShardError(f"{path} has a document of two sources")
     return np.bincount(source[opens], minlength=sources)
+
+
+def _quarantine_fault(path: Path, manifest: Manifest) -> str | None:
+    """Whether each source has as many lines there as the manifest says."""
+    lines: Counter[str] = Counter()
+    try:
+        with path.open(encoding="utf-8") as file:
+            lines.update(json.loads(line)["source"] for line in file)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return f"{path} cannot be read: {error}"
+    for source in manifest.sources:
+        if lines[source.name] != source.quarantined:
+            return f"{path} has {lines[source.name]} records of {source.name}, the manifest says {source.quarantined}"
+    return None
 
 
 def _fields_fault(folder: Path, entry: ShardEntry) -> str | None:

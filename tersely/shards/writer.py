@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def write_shard(
     _check(shard, np.dtype(dtype), vocab_size)
     batch = to_record_batch(shard, np.dtype(dtype))
     with whole_file(path) as temporary:
-        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, batch.schema) as stream:
+        with pa.OSFile(os.fsencode(temporary), "wb") as sink, pa.ipc.new_stream(sink, batch.schema) as stream:
             stream.write_batch(batch)
         size, checksum = temporary.stat().st_size, file_checksum(temporary)
     return ShardEntry(
@@ -79,9 +80,9 @@ def finish_folder(folder: Path, manifest: Manifest) -> Manifest:
     }
     replace_file(folder / "state.json", json.dumps(state, indent=2).encode())
     others = [folder / name for name in ("dataset_info.json", "state.json", QUARANTINE_NAME)]
-    others += sorted((folder / "tokenizer").rglob("*"))
+    others = [path for path in (*others, *sorted((folder / "tokenizer").rglob("*"))) if path.is_file()]
     others += [folder / shard.fields for shard in manifest.shards if shard.fields]
-    files = {path.relative_to(folder).as_posix(): file_checksum(path) for path in others if path.is_file()}
+    files = {path.relative_to(folder).as_posix(): file_checksum(path) for path in others}
     manifest = replace(manifest, files=files)
     manifest.save(folder)
     return manifest

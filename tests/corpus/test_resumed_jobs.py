@@ -2,9 +2,12 @@
 
 import fcntl
 import gzip
+import io
 import json
 import os
+import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,9 +15,10 @@ from killing import contents
 from small import TEXTS
 
 from tersely.corpus import find_sources, prepare
-from tersely.corpus.executors import LocalExecutor
+from tersely.corpus.executors import LocalExecutor, SerialExecutor
 from tersely.corpus.job import Done, Place
-from tersely.errors import CorpusError, UsageError
+from tersely.corpus.job import task as task_module
+from tersely.errors import CorpusError, UnfinishedError, UsageError
 from tersely.shards import Journal, ShardFolder, verify
 
 OPTIONS = dict(capacity=128, shard_tokens=5000, task_bytes=2500)
@@ -164,6 +168,103 @@ def test_allowing_changed_inputs_allows_nothing_else(inputs, tmp_path):
     assert contents(tmp_path / "out") == before
 
 
+def test_what_can_be_read_once_is_not_lost_when_another_input_is_broken(inputs, tmp_path):
+    (tmp_path / "broken.jsonl.gz").write_bytes(gzip.compress(b'{"text": "x"}\n' * 5000)[:40])
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    content = (inputs / "a.jsonl").read_bytes()
+    feeder = threading.Thread(target=lambda: (tmp_path / "pipe.jsonl").write_bytes(content))
+    feeder.start()
+    sources = find_sources([tmp_path / "pipe.jsonl", tmp_path / "broken.jsonl.gz"])[0]
+    manifest = prepare(sources, tmp_path / "out", executor=LocalExecutor(2))
+    feeder.join()
+    assert [(s.documents, s.complete) for s in manifest.sources] == [(60, True), (0, False)]
+
+
+def test_what_can_be_read_once_is_not_read_again_after_a_death(inputs, tmp_path, monkeypatch):
+    def feed():
+        stream = io.TextIOWrapper(io.BytesIO((inputs / "a.jsonl").read_bytes()))
+        monkeypatch.setattr("sys.stdin", stream)
+        return find_sources(["-"])[0]
+
+    def full(*arguments):
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tersely.corpus.job.task.encode_batch", full)
+        with pytest.raises(UnfinishedError, match="cannot be read twice"):
+            prepare(feed(), tmp_path / "out")
+    assert prepare(feed(), tmp_path / "out").documents == 60
+
+
+def test_shares_of_another_number_are_refused_while_one_is_at_work(inputs, tmp_path):
+    out = tmp_path / "out"
+    job(inputs, out, share=(1, 3))
+    with (out / ".work/lock-1-of-3").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(CorpusError, match="being written"):
+            job(inputs, out, share=(0, 2))
+    assert job(inputs, out, share=(0, 2)) is None
+    job(inputs, out, share=(1, 2))
+    job(inputs, tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_several_broken_inputs_cost_one_more_reading(inputs, tmp_path, monkeypatch):
+    for number in range(30):
+        (inputs / f"c{number}.jsonl.gz").write_bytes(gzip.compress(b'{"text": "x"}\n' * 50)[:-9])
+    taken = []
+    take = task_module._Run._take
+    monkeypatch.setattr(task_module._Run, "_take", lambda *a: (taken.append(a), take(*a))[1])
+    manifest = job(inputs, tmp_path / "out", task_bytes=1 << 20)
+    assert sum(not source.complete for source in manifest.sources) == 30
+    assert len(taken) < 2 * 32 + 3
+    assert faults(tmp_path / "out") == []
+
+
+def test_rejected_records_wait_on_disk(tmp_path):
+    """A file of nothing else, as one task, whose quarantine would take 200 MB."""
+    code = (
+        "import resource, sys; from tersely.corpus import find_sources, prepare; "
+        "m = prepare(find_sources([sys.argv[1]])[0], sys.argv[2]); "
+        "print(m.quarantined, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    peaks = []
+    for name, lines in (("few", 10_000), ("bad", 200_000)):
+        path = tmp_path / f"{name}.jsonl.gz"
+        path.write_bytes(gzip.compress(b"x\n" * lines))
+        done = subprocess.run(
+            [sys.executable, "-c", code, path, tmp_path / name], capture_output=True, text=True, check=True
+        )
+        quarantined, peak = map(int, done.stdout.split())
+        assert quarantined == lines
+        peaks.append(peak)
+    assert peaks[1] < peaks[0] + 60
+
+
+def test_an_input_changed_while_it_is_read_is_noticed(inputs, tmp_path):
+    class Touching(SerialExecutor):
+        def run(self, work, items):
+            yield from super().run(work, items)
+            os.utime(inputs / "a.jsonl", ns=(1, 1))
+
+    with pytest.raises(CorpusError, match="was changed while"):
+        job(inputs, tmp_path / "out", executor=Touching())
+
+
+def test_a_finished_folder_of_changed_inputs_is_refused(inputs, tmp_path):
+    job(inputs, tmp_path / "out")
+    os.utime(inputs / "a.jsonl", ns=(1, 1))
+    with pytest.raises(CorpusError, match=r"a\.jsonl was changed since .* was made of it"):
+        job(inputs, tmp_path / "out")
+
+
+def test_odd_names_of_folders(inputs, tmp_path):
+    out = tmp_path / os.fsdecode(b"odd\xff \n name")
+    job(inputs, out, executor=LocalExecutor(1))
+    assert faults(out) == []
+    assert ShardFolder(out).document_fields.num_rows == 120
+
+
 def test_two_runs_at_once_are_refused(inputs, tmp_path):
     stopped(inputs, tmp_path / "out")
     with (tmp_path / "out/.work/lock").open("r+") as lock:
@@ -301,8 +402,6 @@ def test_places_in_the_quarantine_are_those_of_the_file_in_whatever_tasks_it_is_
 
 
 def test_standard_input_is_read_by_this_process_and_from_its_beginning(monkeypatch, tmp_path):
-    import io
-
     text = b"".join(json.dumps({"text": text}).encode() + b"\n" for text in TEXTS)
 
     def feed():

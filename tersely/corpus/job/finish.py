@@ -43,7 +43,9 @@ def finish(place: Place, plan: JobPlan, manifest: Manifest, tok: Tokenizer, name
         tok: the tokenizer.
         names: the fields of documents.
     """
-    sources = [_nothing(source["name"]) for source in plan.sources]
+    sources = [
+        _nothing(source["name"], stamp) for source, stamp in zip(plan.sources, plan.stamps, strict=True)
+    ]
     shards: list[ShardEntry] = []
     waste = dict.fromkeys(WASTE, 0)
     with (
@@ -79,8 +81,9 @@ def finish(place: Place, plan: JobPlan, manifest: Manifest, tok: Tokenizer, name
     return manifest
 
 
-def _nothing(name: str) -> SourceEntry:
-    return SourceEntry(name=name, records_in=0, documents=0, empty=0, quarantined=0, bytes=0)
+def _nothing(name: str, stamp: int | None) -> SourceEntry:
+    nothing = dict.fromkeys(("records_in", "documents", "empty", "quarantined", "bytes"), 0)
+    return SourceEntry(name=name, modified_ns=stamp, **nothing)
 
 
 def _totals(done: Done, parts: int) -> list[Counts]:

@@ -37,7 +37,7 @@ from tersely.tokenize import Tokenizer
 _WORK = ".work"
 _OURS = re.compile(r"(data|documents)-\d{5,}-\d{5,}\.arrow|\.tmp-[0-9a-f]{32}")
 _WORKS = re.compile(
-    r"plan\.json|(merge\.)?lock|lock-\d+-of-\d+|journal-\d{5,}\.jsonl|rejects-\d{5,}-\d{5,}\.jsonl|at-\d{5,}|"
+    r"plan\.json|(merge\.|entry\.)?lock|lock-\d+-of-\d+|journal-\d{5,}\.jsonl|rejects-\d{5,}-\d{5,}\.jsonl|at-\d{5,}|"
     r"\.tmp-[0-9a-f]{32}"
 )
 
@@ -75,8 +75,11 @@ class Place:
         return self.work / f"at-{task:05d}"
 
     @contextmanager
-    def claimed(self, plan: JobPlan, share: tuple[int, int], allow_changed: bool) -> Generator[None]:
-        """Makes the folder that of ``plan``, for this process alone, or for it and those with other shares.
+    def claimed(
+        self, plan: JobPlan, share: tuple[int, int], *, allow_changed: bool, again: bool
+    ) -> Generator[None]:
+        """Makes the folder that of ``plan``, for this process alone, or for it and those with other shares; what was done
+        before counts if all inputs can be read ``again``.
 
         Raises:
             CorpusError: the folder is in use, or holds something else than this plan's run.
@@ -94,8 +97,10 @@ class Place:
         with ExitStack() as stack:
             stack.enter_context(_locked(self.work / "lock", shared=share[1] > 1))
             if share[1] > 1:
-                stack.enter_context(_locked(self.work / f"lock-{share[0]}-of-{share[1]}"))
+                stack.enter_context(self._share_locked(share))
             self._settle(plan, allow_changed)
+            if not again:  # what was read of a pipe then is not what comes now
+                self._forget(range(len(plan.tasks)))
             if share[1] > 1:
                 yield
                 return
@@ -104,6 +109,19 @@ class Place:
                 yield
             finally:
                 self._sweep()  # processes that were killed leave what they were writing
+
+    @contextmanager
+    def _share_locked(self, share: tuple[int, int]) -> Generator[None]:
+        """Holds the lock of a share; refused while others work in another number of shares."""
+        with ExitStack() as stack:
+            with _locked(self.work / "entry.lock", wait=True):
+                stack.enter_context(_locked(self.work / f"lock-{share[0]}-of-{share[1]}"))
+                for path in self.work.glob("lock-*-of-*"):
+                    if not path.name.endswith(f"-of-{share[1]}"):
+                        with _locked(path):  # nobody's, or this is refused
+                            pass
+                        path.unlink()
+            yield
 
     def _check_work(self) -> None:
         """Raises CorpusError if what has the name of our work folder is another's."""
@@ -141,8 +159,6 @@ class Place:
                 f"{changed[0]} was changed since the run in {self.out} began: use --allow-changed to do again what was "
                 "made of it, or choose another --out"
             )
-        if not plan.readable_again:  # what was read of it then is not what comes now
-            self._forget(range(len(plan.tasks)))
 
     def _change_plan(self, old: dict[str, Any], content: dict[str, Any]) -> None:
         """Puts another plan in the place of one whose inputs changed; tasks without a changed input stay done."""
@@ -252,11 +268,11 @@ class Place:
 
 
 @contextmanager
-def _locked(path: Path, shared: bool = False) -> Generator[None]:
+def _locked(path: Path, shared: bool = False, wait: bool = False) -> Generator[None]:
     """Holds a lock that the system gives back when the process ends, however it ends."""
     with path.open("a+b") as file:
         try:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
             file.seek(0)
             owner = file.read().decode("utf-8", "replace").strip() or "another process"
@@ -270,5 +286,5 @@ def _locked(path: Path, shared: bool = False) -> Generator[None]:
 
 
 def merge_lock(place: Place) -> Any:
-    """Held by the one process that finishes a job done in shares."""
-    return _locked(place.work / "merge.lock")
+    """Held by the one process that finishes a job done in shares; others wait, and find it finished."""
+    return _locked(place.work / "merge.lock", wait=True)

@@ -78,26 +78,21 @@ class JobPlan:
         """A hash, 32 hexadecimal digits, of ``content``."""
         return xxhash.xxh3_128_hexdigest(json.dumps(self.content, sort_keys=True).encode())
 
-    @property
-    def readable_again(self) -> bool:
-        """Whether every input can be read a second time, as standard input and other pipes cannot."""
-        pairs = zip(self.sources, self.stamps, strict=True)
-        return all(stamp is not None for source, stamp in pairs if "path" in source)
-
 
 def make_plan(sources: Sequence[Source], settings: Settings) -> JobPlan:
     """Cuts the inputs into tasks; the same inputs and settings give the same tasks.
 
     A task reads about as many stored bytes as ``settings.task_bytes`` says, or by default as many as 1024 rows have
-    tokens, within 8 MiB and 1 GiB; in a large corpus more, so that there are some 4096 tasks. Small inputs share one.
+    tokens, within 8 MiB and 1 GiB; in a large corpus more, so that there are some 4096 tasks. Small inputs share one; what can
+    be read only once, such as standard input, has one of its own.
     """
     target = settings.task_bytes or _task_bytes(sources, settings.packing.capacity)
     tasks: list[list[Part]] = []
     held = target
     for number, source in enumerate(sources):
         spans = source.spans(target)
-        sizes = [source.size // len(spans)] * len(spans)
-        for span, size in zip(spans, sizes, strict=True):
+        size = source.size // len(spans) if is_readable_again(source) else target + 1
+        for span in spans:
             if held + size > target or not tasks:
                 tasks.append([])
                 held = 0
@@ -106,6 +101,12 @@ def make_plan(sources: Sequence[Source], settings: Settings) -> JobPlan:
     return JobPlan(
         settings, [_described(source) for source in sources], [tuple(t) for t in tasks], stamps(sources)
     )
+
+
+def is_readable_again(source: Source) -> bool:
+    """Whether an input can be read a second time, as standard input and other pipes cannot."""
+    path = getattr(source, "path", Path(__file__))
+    return path is not None and not path.is_fifo() and not path.is_char_device()
 
 
 def _task_bytes(sources: Iterable[Source], capacity: int) -> int:

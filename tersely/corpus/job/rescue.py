@@ -26,8 +26,9 @@ def run_tasks(
     job: Job,
     tasks: Sequence[TaskInput],
     executor: Executor,
+    again: bool = True,
 ) -> None:
-    """Runs all tasks to their end.
+    """Runs all tasks to their end; ``again`` says whether their inputs can be read a second time.
 
     Raises:
         UnfinishedError: a task's process dies again and again, and no single record is to blame.
@@ -43,6 +44,10 @@ def run_tasks(
                     died.append((outcome.item, how))
                 elif outcome.error is not None:
                     raise outcome.error
+        if died and not again:
+            raise UnfinishedError(
+                f"the job ended early ({died[0][1]}), and standard input cannot be read twice: run the same command again"
+            )
         for task, how in died:
             deaths[task.number] += 1
             if deaths[task.number] > 1:
@@ -82,7 +87,8 @@ def _probe(job: Job, probe: _Probe) -> int:
 def _blame(job: Job, task: TaskInput, executor: Executor, how: str) -> None:
     """Writes into the task's journal what it has to do without."""
     at = At.read(job.place.position(task.number))
-    place = task.parts[at.part][1].name
+    last = min(at.part, len(task.parts) - 1)
+    place = task.parts[last][1].name
     journal = job.place.journal(task.number)
 
     def run(first: int, last: int) -> tuple[int, str]:
@@ -93,7 +99,7 @@ def _blame(job: Job, task: TaskInput, executor: Executor, how: str) -> None:
             raise outcome.error
         return outcome.result or 0, died
 
-    size, died = run(0, 0)
+    size, died = run(0, 0) if at.part == last else (0, "")
     if died:
         journal.append({"leave_out": [at.part, f"reading it ended the process ({died})"]})
         return

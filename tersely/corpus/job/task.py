@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import uuid
+from collections.abc import Iterable
 from dataclasses import asdict, astuple, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tersely.corpus.encode import Encoded, encode_batch
 from tersely.corpus.job.done import At, Counts, Done
@@ -17,7 +20,7 @@ from tersely.corpus.read import Batch, Rejected, Source, raw_bytes
 from tersely.errors import FingerprintError
 from tersely.load import load_tokenizer
 from tersely.shards import Journal, ShardEntry, write_fields, write_shard
-from tersely.shards.atomic import whole_file
+from tersely.shards.atomic import TEMPORARY, sync_folder
 from tersely.tokenize import SubwordTokenizer, Tokenizer, id_dtype
 
 
@@ -67,8 +70,41 @@ class TaskInput:
     sizes: list[int]
 
 
-class _BrokenInput(Exception):
-    """Carries the part whose input broke off, and the reason."""
+class _BrokenInputs(Exception):
+    """Carries the parts whose inputs broke off, each with the reason."""
+
+
+class _Rejects:
+    """Records that are no documents, on their way to the file of a line of the journal: never more than a batch's in
+    memory.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._temporary = folder / f"{TEMPORARY}{uuid.uuid4().hex}"
+        self._file: IO[str] | None = None
+
+    def add(self, rejects: Iterable[dict[str, Any]]) -> None:
+        """Takes the next ones."""
+        for reject in rejects:
+            self._file = self._file or self._temporary.open("w")
+            self._file.write(json.dumps(reject, ensure_ascii=True) + "\n")
+
+    def put(self, path: Path) -> bool:
+        """Makes them that file, if there are any."""
+        if self._file is None:
+            return False
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._temporary.replace(path)
+        sync_folder(path.parent)
+        return True
+
+    def drop(self) -> None:
+        """Removes what was not put anywhere."""
+        if self._file is not None:
+            self._file.close()
+            self._temporary.unlink(missing_ok=True)
 
 
 def run_task(job: Job, task: TaskInput) -> None:
@@ -81,10 +117,14 @@ def run_task(job: Job, task: TaskInput) -> None:
         if done.damaged:
             journal.append({"again": "files were missing"})
         job.place.remove(task.number, range(len(done.lines), done.written + 1))
+        attempt = _Run(job, task, journal, done)
         try:
-            _Run(job, task, journal, done).run()
-        except _BrokenInput as broken:
-            journal.append({"leave_out": list(broken.args)})
+            attempt.run()
+        except _BrokenInputs as broken:
+            for part, reason in broken.args:
+                journal.append({"leave_out": [part, reason]})
+        finally:
+            attempt.rejects.drop()
 
 
 class _Run:
@@ -95,6 +135,7 @@ class _Run:
         self.tok = job.tokenizer()
         self.number = len(done.lines)
         self.tokens = sum(line["shard"]["tokens"] for line in done.lines if "shard" in line)
+        self.broken: list[tuple[int, str]] = []
         self.total = Counts()
         for _, counts in done.counts:
             self.total += counts
@@ -104,7 +145,7 @@ class _Run:
         """Nothing waits for the next line of the journal."""
         self.rows = Rows(self.job.settings.packing, self.job.names, self.job.settings.labels)
         self.counts: dict[int, Counts] = {}
-        self.rejects: list[dict[str, Any]] = []
+        self.rejects = _Rejects(self.job.place.work)
 
     def run(self) -> None:
         """Takes all records that the journal does not have."""
@@ -120,11 +161,15 @@ class _Run:
                 if number == first and order < skipped:
                     continue
                 self._tell(number, order, batch.bytes_read)
+                if self.broken:
+                    continue  # all of it will be done again, without those that are found to be broken until the end
                 self._take(number, order, part.source, batch)
                 if self.rows.tokens >= self.job.settings.shard_tokens:
                     self._commit((number, order + 1))
             if batch.fault:
                 self._broken(number, batch)
+        if self.broken:
+            raise _BrokenInputs(*self.broken)
         self._tell(len(self.task.parts), 0, 0)
         self._commit((len(self.task.parts), 0), end=True)
 
@@ -169,7 +214,7 @@ class _Run:
 
     def _reject(self, number: int, rejected: list[Rejected]) -> None:
         rejected = sorted(rejected, key=lambda reject: (reject.line, reject.byte))
-        self.rejects += [{"part": number, **asdict(reject)} for reject in rejected]
+        self.rejects.add({"part": number, **asdict(reject)} for reject in rejected)
 
     def _leave_out(self, number: int) -> None:
         reason = self.done.left_out[number]
@@ -179,9 +224,9 @@ class _Run:
     def _broken(self, number: int, batch: Batch) -> None:
         """The end of a part that broke off: kept as far as it went, or left out as a whole."""
         if not self.job.settings.salvage:
-            raise _BrokenInput(
-                number, f"{batch.fault}; nothing of it was taken, --salvage keeps what is before the break"
-            )
+            reason = f"{batch.fault}; nothing of it was taken, --salvage keeps what is before the break"
+            self.broken.append((number, reason))
+            return
         self._reject(number, [Rejected(batch.lines_read + 1, -1, batch.fault)])
         self._add(number, Counts(records=1, quarantined=1, fault=batch.fault))
 
@@ -193,11 +238,9 @@ class _Run:
             entry, waste = self._write_shard()
             line |= {"shard": asdict(entry), "waste": waste}
             files += [self.job.out / name for name in (entry.name, entry.fields) if name]
-        if self.rejects:
-            text = "".join(json.dumps(reject, ensure_ascii=True) + "\n" for reject in self.rejects)
-            with whole_file(self.job.place.rejects(self.task.number, self.number)) as temporary:
-                temporary.write_text(text)
-            files.append(self.job.place.rejects(self.task.number, self.number))
+        rejects = self.job.place.rejects(self.task.number, self.number)
+        if self.rejects.put(rejects):
+            files.append(rejects)
         line["files"] = {path.relative_to(self.job.out).as_posix(): path.stat().st_size for path in files}
         line["counts"] = {part: asdict(counts) for part, counts in self.counts.items()}
         if end:

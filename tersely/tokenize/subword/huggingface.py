@@ -60,6 +60,7 @@ class HuggingFaceModel:
         if not self._vocabulary:
             raise TokenizeError("the tokenizer.json has an empty vocabulary")
         self._vocab_size = size_of_vocabulary(self._vocabulary.values())
+        _check_unique(self._content)
         self._threads = threads
         self._allowed = {token: self._vocabulary.get(token, -1) for token in allowed}
         for token in self._allowed:
@@ -289,6 +290,15 @@ def _reserved_spellings(content: dict[str, Any]) -> set[str]:
         for token in _added(content)
         if token.get("special") or token["content"] in bounds
     }
+
+
+def _check_unique(content: dict[str, Any]) -> None:
+    """Raises TokenizeError if two tokens of the model have one id: either could stand for it."""
+    vocab = content.get("model", {}).get("vocab")
+    tokens: dict[int, str] = {}
+    for token, number in vocab.items() if isinstance(vocab, dict) else ():
+        if tokens.setdefault(number, token) != token:
+            raise TokenizeError(f"the tokens {tokens[number]!r} and {token!r} have the same id {number}")
 
 
 def _without_specials(content: dict[str, Any], allowed: set[str]) -> dict[str, Any]:
