@@ -197,6 +197,8 @@ def command(
             records=_records(kind, chat_template, spec, inputs),
         )
     tell_passed_over(passed_over)
+    options["formats"] = _formats(options["formats"])
+    options["share"] = share_of(options["share"])
     if dry_run or out is None:
         return show_estimate(sources, out, spec, options, as_json)
     return _run(sources, out, spec, options | {"command": command_of(context)}, as_json)
@@ -222,8 +224,8 @@ def _run(sources: list[Source], out: Path, spec: str, options: dict[str, Any], a
     from tersely.corpus import convert, prepare
 
     max_bad, fail_empty = options.pop("max_bad"), options.pop("fail_empty")
-    formats = [name for name in _formats(options.pop("formats")) if name != "arrow"]
-    share = share_of(options.pop("share"))
+    formats = [name for name in options.pop("formats") if name != "arrow"]
+    share = options.pop("share")
     workers = options.pop("workers") or processors()
     threads = options.pop("threads") or max(1, processors() // workers)
     executor = executor_of(options.pop("engine"), workers)

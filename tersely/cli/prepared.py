@@ -43,6 +43,11 @@ def verdict(manifest: Manifest, out: Path, salvage: bool, max_bad: float, fail_e
             f"{count(manifest.quarantined)} records were quarantined: see {out / 'quarantine.jsonl'}",
             err=True,
         )
+    if not manifest.tokenizer.lossless:
+        click.echo(
+            f"Note: {manifest.tokenizer.spec} does not give all text back as it was (it lowers, normalises, or lacks letters)",
+            err=True,
+        )
     broken = _broken(manifest)
     for name in broken:
         kept = (

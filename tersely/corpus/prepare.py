@@ -26,6 +26,7 @@ from tersely.corpus.job.finish import unfinished
 from tersely.corpus.job.place import merge_lock
 from tersely.corpus.job.plan import is_readable_again, stamps
 from tersely.corpus.job.task import TaskInput
+from tersely.corpus.probe import is_lossless
 from tersely.corpus.read import Source
 from tersely.corpus.records import TextRecords
 from tersely.errors import CorpusError, UsageError
@@ -193,6 +194,7 @@ def _draft(job_plan: JobPlan, tok: Tokenizer, spec: str, command: str) -> Manife
             pad_id=tok.pad_id,
             bos=settings.bos,
             eos=settings.eos,
+            lossless=is_lossless(tok),
         ),
         packing=settings.packing,
         dtype=str(id_dtype(tok.vocab_size)),

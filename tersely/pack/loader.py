@@ -31,6 +31,7 @@ from tersely.pack.position import BalancedFrom, Position
 from tersely.pack.rows import ROWS_VERSION, RowTable, build_rows
 from tersely.ragged import Ragged
 from tersely.shards import ShardFolder
+from tersely.shards.verify import check_folder
 from tersely.tokenize import Tokenizer
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class PackedDataset(IterableDataset[dict[str, np.ndarray]]):
             few of the epoch come twice.
         overflow: what happens to a document longer than a row; by default as in the folder.
         tokenizer: if given, the folder must have been made with it.
+        verify: read every byte first and compare checksums, as ``tersely verify`` does; otherwise the sizes are.
         balance: if given, the rows that the ranks have at a time cost them about the same.
 
     Each row is a mapping of numpy arrays: ``input_ids`` (the stored dtype), ``seq_lengths`` (int32, the token counts of
@@ -90,12 +92,15 @@ class PackedDataset(IterableDataset[dict[str, np.ndarray]]):
         overflow: Overflow | str | None = None,
         tokenizer: Tokenizer | None = None,
         balance: Balance | None = None,
+        verify: bool = False,
     ) -> None:
         if not 0 <= rank < world_size:
             raise UsageError(f"rank {rank} is not one of {world_size} ranks")
         if seed < 0:
             raise UsageError(f"seed {seed} is negative")
         self.folder = ShardFolder(path)
+        if verify:
+            check_folder(path)
         stored = self.folder.manifest.tokenizer
         if tokenizer is not None and tokenizer.fingerprint != stored.fingerprint:
             raise FingerprintError(

@@ -44,6 +44,8 @@ class TokenizerEntry:
     """Whether every document opens with ``bos_id``."""
     eos: bool
     """Whether every document closes with ``eos_id``."""
+    lossless: bool = True
+    """Whether a handful of odd texts came back as they were from their ids."""
 
 
 @dataclass(frozen=True, kw_only=True)

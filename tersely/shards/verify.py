@@ -73,6 +73,13 @@ def verify(folder: str | Path) -> Iterator[tuple[str, str | None]]:
     yield from _strangers(folder, {entry.name for entry in manifest.shards} | set(manifest.files))
 
 
+def check_folder(folder: str | Path) -> None:
+    """Raises ShardError with the first fault that ``verify`` finds."""
+    for _, fault in verify(folder):
+        if fault:
+            raise ShardError(fault)
+
+
 def _strangers(folder: Path, known: set[str]) -> Iterator[tuple[str, str]]:
     """Files that a reader could take for those of the manifest."""
     for path in sorted(folder.iterdir()):

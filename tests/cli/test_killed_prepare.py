@@ -13,6 +13,9 @@ import time
 import pytest
 from killing import contents
 
+from tersely.cli.running import share_of
+from tersely.errors import UsageError
+
 PROGRAM = [sys.executable, "-P", "-c", "from tersely.cli.main import main; main()"]
 
 
@@ -205,3 +208,76 @@ def test_the_manifest_names_the_command_that_makes_it_again(big, whole, tmp_path
     assert subprocess.run(again, capture_output=True, check=False).returncode == 0
     assert contents(tmp_path / "again") == whole
     shutil.rmtree(tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    ("variables", "share"),
+    [
+        (
+            {"ARRAY_TASK_ID": "6", "ARRAY_TASK_MIN": "4", "ARRAY_TASK_MAX": "7", "ARRAY_TASK_COUNT": "4"},
+            (2, 4),
+        ),
+        (
+            {"ARRAY_TASK_ID": "4", "ARRAY_TASK_MAX": "8", "ARRAY_TASK_COUNT": "5", "ARRAY_TASK_STEP": "2"},
+            (2, 5),
+        ),
+        ({"PROCID": "3", "NTASKS": "8"}, (3, 8)),
+        (
+            {
+                "ARRAY_TASK_ID": "1",
+                "ARRAY_TASK_MAX": "2",
+                "ARRAY_TASK_COUNT": "3",
+                "PROCID": "1",
+                "NTASKS": "2",
+            },
+            (3, 6),
+        ),
+        (
+            {"ARRAY_TASK_ID": "9", "ARRAY_TASK_MIN": "1", "ARRAY_TASK_MAX": "9", "ARRAY_TASK_COUNT": "3"},
+            "has gaps",
+        ),
+        ({"PROCID": "x", "NTASKS": "2"}, "no number"),
+        ({}, "start it with sbatch"),
+    ],
+)
+def test_slurm_tells_the_share(monkeypatch, variables, share):
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    if isinstance(share, tuple):
+        assert share_of("slurm") == share
+    else:
+        with pytest.raises(UsageError, match=share):
+            share_of("slurm")
+
+
+def test_a_dry_run_refuses_what_the_job_would(big):
+    for option, value in (("--format", "nope"), ("--shard", "9/2")):
+        done = subprocess.run(
+            [*PROGRAM, "prepare", str(big), "--dry-run", option, value],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert value in done.stderr
+
+
+def test_an_output_within_an_input_is_refused(big):
+    refused = run(big, big / "out", code=2)
+    assert "lies in the input" in refused.stderr
+    assert not (big / "out").exists()
+
+
+def test_the_command_survives_odd_names(big, tmp_path):
+    shutil.copy(big / "a.jsonl", tmp_path / "-odd name.jsonl")
+    options = dict(cwd=tmp_path, capture_output=True, check=False)
+    first = [*PROGRAM, "prepare", "--max-bad", "1", "--out", "one", "--", "-odd name.jsonl"]
+    assert subprocess.run(first, **options).returncode == 0
+    noted = json.loads((tmp_path / "one/manifest.json").read_text())["command"]
+    head, dashes, tail = noted.partition(" -- ")
+    again = [*PROGRAM, *shlex.split(head)[1:], "--max-bad", "1", "--out", "two", "--", *shlex.split(tail)]
+    assert dashes
+    assert subprocess.run(again, **options).returncode == 0
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")

@@ -5,6 +5,7 @@ import json
 import datasets
 import numpy as np
 import pytest
+import tokenizers
 from small import TEXTS
 
 from tersely import Ragged, load_tokenizer
@@ -304,3 +305,23 @@ def test_words_of_rows_are_a_column(write_jsonl, tmp_path):
     (tmp_path / "none.jsonl").write_text("")
     run(tmp_path / "none.jsonl", tmp_path / "empty", "words", words=True)
     assert faults(tmp_path / "empty") == []
+
+
+def test_a_tokenizer_that_loses_text_is_noted(write_jsonl, tmp_path):
+    path = write_jsonl([{"text": "some text"}])
+    lower = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({"some": 0, "text": 1, "[UNK]": 2}, unk_token="[UNK]")
+    )
+    lower.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    lossy = run(path, tmp_path / "lossy", SubwordTokenizer(lower.to_str()))
+    assert not lossy.tokenizer.lossless
+    for number, spec in enumerate(("bytes", "words", "kmer:3")):
+        assert run(path, tmp_path / str(number), spec).tokenizer.lossless
+
+
+def test_two_tokens_of_one_id_are_refused(bpe_json):
+    content = json.loads(bpe_json)
+    vocab = content["model"]["vocab"]
+    vocab["zzdup"] = vocab["a"]
+    with pytest.raises(TokenizeError, match="have the same id"):
+        SubwordTokenizer(json.dumps(content))

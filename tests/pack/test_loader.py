@@ -333,3 +333,13 @@ def test_states_that_lack_something_are_refused(corpus):
     del state["base"]
     with pytest.raises(PackError, match="lacks base"):
         PackedDataset(corpus).load_state_dict(state)
+
+
+def test_a_changed_id_is_found_on_request(corpus):
+    path = corpus / "data-00000-00000.arrow"
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    assert len(list(PackedDataset(corpus))) > 0
+    with pytest.raises(ShardError, match="its bytes have changed"):
+        PackedDataset(corpus, verify=True)
