@@ -203,7 +203,7 @@ def test_a_second_run_at_once_is_refused(big, tmp_path):
 
 def test_the_manifest_names_the_command_that_makes_it_again(big, whole, tmp_path):
     noted = json.loads(whole["manifest.json"])["command"]
-    assert shlex.split(noted) == ["tersely", "prepare", str(big), "--pack", "1024"]
+    assert shlex.split(noted) == ["tersely", "prepare", "--pack", "1024", str(big)]
     again = [*PROGRAM, *shlex.split(noted)[1:], "--out", str(tmp_path / "again"), "--max-bad", "1"]
     assert subprocess.run(again, capture_output=True, check=False).returncode == 0
     assert contents(tmp_path / "again") == whole

@@ -269,7 +269,7 @@ def test_many_refused_documents_cost_no_second_round_for_the_others(write_jsonl,
     path = write_jsonl([{"text": f"word {i}" + " [END]" * (i % 3 == 0)} for i in range(90)])
     manifest = run(path, tmp_path / "out", tok)
     assert (manifest.documents, manifest.quarantined) == (60, 30)
-    assert len(encoded) == 180
+    assert len([text for text in encoded if text.startswith("word")]) == 180
     assert "document 0" not in (tmp_path / "out/quarantine.jsonl").read_text()
 
 
