@@ -1,13 +1,18 @@
 """tersely convert, and verify of what it wrote."""
 
+import errno
 import json
+import re
+import resource
 import shutil
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from tersely.cli.main import cli
-from tersely.errors import ShardError, UsageError
+from tersely.corpus.formats.output import SummedFile
+from tersely.errors import CorpusError, ShardError, UsageError
 
 
 def run(*arguments):
@@ -67,6 +72,48 @@ def test_verify_goes_on_after_a_damaged_note(corpus):
     refused = run("convert", corpus, "--format", "memmap").exception
     assert isinstance(refused, ShardError)
     assert refused.exit_code == 4
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_told_with_the_folder_and_the_room_there_is(corpus, monkeypatch, number):
+    def full(self, content):
+        raise OSError(number, "as the system says it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SummedFile, "write", full)
+        error = run("convert", corpus, "--format", "memmap").exception
+    assert isinstance(error, CorpusError)
+    assert re.search(
+        rf"no room left for {corpus / 'memmap'} \([1-9]\d* bytes are free\): make some", str(error)
+    )
+    assert [path.name for path in (corpus / "memmap").iterdir()] == ["tersely.json"]
+    assert "was there" not in run("convert", corpus, "--format", "memmap").stdout
+    assert run("verify", corpus).return_value == 0
+
+
+def test_a_disk_too_full_for_a_folder_is_told_the_same_way(corpus, monkeypatch, tmp_path):
+    def full(self, *_, **more):
+        raise OSError(errno.ENOSPC, "as the system says it")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    error = run("convert", corpus, "--format", "memmap", "--out", tmp_path / "new" / "place").exception
+    assert f"no room left for {tmp_path / 'new' / 'place' / 'memmap'} (" in str(error)
+
+
+def test_a_file_above_the_limit_of_the_process_is_told_with_the_way_out(corpus, tmp_path):
+    run(
+        "convert", corpus, "--format", "memmap", "--out", tmp_path
+    )  # compiled code is stored before the limit
+    assert (tmp_path / "memmap" / "tokens.bin").stat().st_size > 2000
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        error = run("convert", corpus, "--format", "memmap").exception
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert isinstance(error, CorpusError)
+    assert f"a file of {corpus / 'memmap'} would be larger than 'ulimit -f'" in str(error)
+    assert "raise the limit" in str(error)
 
 
 def test_a_format_that_is_not_known_is_wrong_usage(corpus):

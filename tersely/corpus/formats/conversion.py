@@ -27,6 +27,7 @@ from tersely.corpus.formats.output import Output
 from tersely.errors import CorpusError, ShardError, UsageError, choose
 from tersely.shards import Manifest, ShardFolder
 from tersely.shards.atomic import TEMPORARY, replace_file
+from tersely.shards.disk import room_told
 from tersely.shards.writer import file_checksum
 
 NOTE_NAME = "tersely.json"
@@ -95,7 +96,7 @@ def convert(
         on_progress: called after each block that was written.
 
     Raises:
-        CorpusError: the folder of a format holds something else, is in use, or cannot be made.
+        CorpusError: the folder of a format holds something else, is in use, or cannot be made; there is no room for it.
         ShardError: ``folder`` is unfinished or damaged, or what a conversion noted of itself is.
         UsageError: a format is not known, or cannot hold this corpus.
     """
@@ -123,7 +124,7 @@ def _convert(
     opened: ShardFolder, name: Format, out: Path, on_progress: Callable[[ConvertProgress], None] | None
 ) -> Conversion:
     corpus = _checksum(opened.manifest)
-    with _claimed(out):
+    with room_told(out), _claimed(out):
         files = _finished(out, name, corpus)
         written = files is None
         if files is None:
