@@ -31,7 +31,7 @@ def room_told(out: Path) -> Generator[None]:
             ) from error
         if number == errno.EFBIG:
             raise CorpusError(
-                f"a file of {out} would be larger than 'ulimit -f' or the file system allows: raise the limit, or choose "
+                f"{out} needs a file larger than 'ulimit -f' or the file system allows: raise the limit, or choose "
                 "another place, and run the same command again"
             ) from error
         raise

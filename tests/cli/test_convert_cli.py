@@ -112,7 +112,7 @@ def test_a_file_above_the_limit_of_the_process_is_told_with_the_way_out(corpus, 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert isinstance(error, CorpusError)
-    assert f"a file of {corpus / 'memmap'} would be larger than 'ulimit -f'" in str(error)
+    assert f"{corpus / 'memmap'} needs a file larger than 'ulimit -f'" in str(error)
     assert "raise the limit" in str(error)
 
 
