@@ -5,20 +5,20 @@ from __future__ import annotations
 import shlex
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from tersely.cli.output import (
-    check_writable,
     count,
     print_columns,
     print_json,
     shown_progress,
     tell_passed_over,
 )
+from tersely.cli.page import check_page, write_page
 
 if TYPE_CHECKING:
     from tersely.corpus.comparison import Compared, Comparison, Figures
@@ -45,8 +45,8 @@ def run_comparison(
     from tersely.corpus import find_sources
     from tersely.corpus.comparison import ModelShape, compare, comparison_page
 
-    check_writable(html)
     sources, passed_over = find_sources(inputs, text_field, input_format, fields=[by] if by else [])
+    check_page(html, [*(Path(source.name) for source in sources), *_tokenizer_files(specs)])
     tell_passed_over(passed_over)
     with shown_progress("comparing") as on_progress:
         result = compare(
@@ -59,7 +59,7 @@ def run_comparison(
             on_progress=on_progress,
         )
     if html is not None:
-        html.write_text(comparison_page(result, f"tersely {shlex.join(sys.argv[1:])}"), encoding="utf-8")
+        write_page(html, comparison_page(result, f"tersely {shlex.join(sys.argv[1:])}"))
     if as_json:
         print_json(result.to_dict())
         return 0
@@ -67,6 +67,12 @@ def run_comparison(
     if html is not None:
         click.echo(f"The page is {html}")
     return 0
+
+
+def _tokenizer_files(specs: Sequence[str]) -> Iterator[Path]:
+    """The files of tokenizers that are files or folders; pages are none, wherever they are."""
+    for path in map(Path, specs):
+        yield from (file for file in path.iterdir() if file.suffix != ".html") if path.is_dir() else [path]
 
 
 def _print(result: Comparison) -> None:

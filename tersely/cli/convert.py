@@ -42,8 +42,8 @@ def command(folder: Path, formats: str, out: Path | None, as_json: bool) -> None
     Labels, where FOLDER has some, are written too: as a second pair labels.bin and labels.idx, as labels.bin, as a column, and
     as a second dataset in labels/.
 
-    What was converted already is left alone, and 'tersely verify FOLDER' checks it with the rest. A conversion that was stopped
-    is made again by the same command.
+    What was converted already is left alone, its bytes unread: 'tersely verify FOLDER' checks them with the rest. A conversion
+    that was stopped is made again by the same command; to make a damaged one again, remove its folder first.
 
     \b
     Examples:

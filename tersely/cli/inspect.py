@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from tersely.cli.inputs import input_format_option, text_field_option
 from tersely.cli.output import ByteCount, json_option
@@ -33,14 +34,14 @@ from tersely.cli.output import ByteCount, json_option
     type=click.IntRange(min=1),
     default=8192,
     show_default=True,
-    help="Tokens in a packed row.",
+    help="Tokens in a packed row, for --compare.",
 )
 @click.option(
     "--sample-bytes",
     type=ByteCount(),
     default="16MB",
     show_default=True,
-    help="Text that is measured, drawn from all inputs and groups.",
+    help="Text that --compare measures, drawn from all inputs and groups.",
 )
 @click.option(
     "--layers", type=click.IntRange(min=1), default=12, show_default=True, help="Of the model to be trained."
@@ -51,12 +52,15 @@ from tersely.cli.output import ByteCount, json_option
 @text_field_option
 @input_format_option
 @json_option
-def command(inputs: tuple[str, ...], specs: str | None, as_json: bool, **options: Any) -> int:
+@click.pass_context
+def command(
+    context: click.Context, inputs: tuple[str, ...], specs: str | None, as_json: bool, **options: Any
+) -> int:
     """Show what a prepared folder holds: counts, tokenizer, how long its documents are, what each source gave, what is in
     quarantine, and what other capacities and strategies would make of the same documents.
 
     With --compare, measure tokenizers on raw files instead: bytes per token, tokens per word, the rows they make and the FLOPs
-    of training on them, over all, by input and by field.
+    of training on them, over all, by input and by field. All options but --html and --json are of this.
 
     \b
     Examples:
@@ -72,8 +76,16 @@ def command(inputs: tuple[str, ...], specs: str | None, as_json: bool, **options
         )
     if len(inputs) != 1:
         raise click.UsageError("inspect shows one prepared folder: name one, or use --compare on files")
-    if options["by"]:
-        raise click.UsageError("--by is of a comparison: name tokenizers with --compare")
+    if foreign := _given(context) - {"inputs", "specs", "html", "as_json"}:
+        names = [option.opts[0] for option in context.command.params if option.name in foreign]
+        raise click.UsageError(
+            f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} of a comparison: name tokenizers with --compare"
+        )
     from tersely.cli.inspection import run_inspection
 
     return run_inspection(Path(inputs[0]), html=options["html"], as_json=as_json)
+
+
+def _given(context: click.Context) -> set[str]:
+    """The names of what was given, and not left to its default."""
+    return {name for name in context.params if context.get_parameter_source(name) != ParameterSource.DEFAULT}

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from tersely.cli.output import (
-    check_writable,
     count,
     print_columns,
     print_json,
@@ -17,6 +16,7 @@ from tersely.cli.output import (
     share,
     shown_progress,
 )
+from tersely.cli.page import check_page, write_page
 
 if TYPE_CHECKING:
     from tersely.corpus.inspection import Inspection, Lengths, SourceFigures
@@ -33,11 +33,11 @@ def run_inspection(folder: Path, *, html: Path | None, as_json: bool) -> int:
     """Inspects, prints, and writes ``html`` if it is named; the exit code."""
     from tersely.corpus.inspection import inspect_folder, inspection_page
 
-    check_writable(html)
+    check_page(html, folder=folder)
     with shown_progress("inspecting", "steps") as on_progress:
         found = inspect_folder(folder, **({"on_progress": on_progress} if on_progress else {}))
     if html is not None:
-        html.write_text(inspection_page(found), encoding="utf-8")
+        write_page(html, inspection_page(found))
     if as_json:
         print_json(found.manifest.to_dict() | found.to_dict())
         return 0

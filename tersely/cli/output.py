@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tersely.errors import CorpusError
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -129,12 +127,6 @@ def shown_progress(
             bar.update(task, completed=done, total=total or None, note=what)
 
         yield show
-
-
-def check_writable(page: Path | None) -> None:
-    """Raises CorpusError, before work begins, if the folder of a file to be written does not exist."""
-    if page is not None and not page.absolute().parent.is_dir():
-        raise CorpusError(f"{page} cannot be written: there is no folder {page.absolute().parent}")
 
 
 def count(number: float) -> str:

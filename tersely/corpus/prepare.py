@@ -9,8 +9,6 @@ whatever way, goes on when it is called again, and the folder gets the same byte
 
 from __future__ import annotations
 
-import errno
-import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -34,6 +32,7 @@ from tersely.load import load_tokenizer
 from tersely.pack import Overflow, Strategy
 from tersely.pack.plan import checked_settings
 from tersely.shards import Manifest, Packing, TokenizerEntry
+from tersely.shards.disk import room_told
 from tersely.tokenize import SubwordTokenizer, Tokenizer, WordTokenizer, id_dtype
 
 SHARD_TOKENS = 1 << 25
@@ -144,7 +143,7 @@ def prepare(
         if share[1] > 1:
             raise UsageError("standard input and pipes cannot be read in shares: name files")
     job = Job(place.out.absolute(), settings, names, threads, tok if executor is None else None)
-    with _telling(place), place.claimed(job_plan, share, allow_changed=allow_changed, again=again):
+    with room_told(place.out), place.claimed(job_plan, share, allow_changed=allow_changed, again=again):
         place.save_tokenizer(tok)
         tasks = range(share[0], len(job_plan.tasks), share[1])
         inputs = _task_inputs(job_plan, sources, tasks)
@@ -259,21 +258,6 @@ def _anywhere(source: Source) -> Source:
     ):
         return replace(source, path=source.path.absolute())  # pyright: ignore[reportAttributeAccessIssue]
     return source
-
-
-@contextmanager
-def _telling(place: Place) -> Generator[None]:
-    """Says how much room there is when there is none left."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        room = os.statvfs(place.out)
-        raise CorpusError(
-            f"there is no room left for {place.out} ({room.f_bavail * room.f_frsize} bytes are free): make some, and run "
-            "the same command again to go on"
-        ) from error
 
 
 @contextmanager

@@ -94,14 +94,18 @@ def test_control_characters_of_the_data_do_not_reach_the_terminal(write_jsonl):
         (["two.jsonl", "--compare", "bytes", "--html", "none/page.html"], 1, "there is no folder"),
         (["one.jsonl", "two.jsonl"], 2, "use --compare"),
         (["two.jsonl", "--html", "page.html"], 4, "no such folder"),
+        (["two.jsonl", "--compare", "bytes", "--html", "two.jsonl"], 2, "would replace what it is made of"),
+        (["two.jsonl", "--compare", "first", "--html", "first/tokenizer.json"], 2, "name another file"),
         ([], 2, "INPUTS"),
     ],
 )
 def test_errors_are_one_sentence_with_the_way_out(docs, arguments, code, words):
+    before = {path: path.read_bytes() for path in docs.parent.rglob("*") if path.is_file()}
     got, out, err = inspect(*arguments, cwd=docs.parent)
     assert got == code
     assert out == ""
     assert words in err
+    assert all(path.read_bytes() == raw for path, raw in before.items())
     assert not (docs.parent / "page.html").exists()
 
 

@@ -5,10 +5,13 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 from pages import assert_fetches_and_runs_nothing
 from text_folders import make_folder
 
+from tersely.cli.main import cli
 from tersely.corpus.inspection import inspect_folder
+from tersely.errors import UsageError
 
 COMMAND = [sys.executable, "-P", "-c", "from tersely.cli.main import main; main()", "inspect"]
 
@@ -80,7 +83,9 @@ def test_control_characters_of_the_data_do_not_reach_the_terminal(folder, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--by", "lang"], 2, "--compare"),
+        (["--by", "lang"], 2, "--by is of a comparison: name tokenizers with --compare"),
+        (["--layers", "3", "--pack", "8192"], 2, "--pack, --layers are of a comparison"),
+        (["--text-field", "text"], 2, "--text-field is of a comparison"),
         (["--html", "none/page.html"], 1, "there is no folder"),
         (["other"], 2, "use --compare"),
     ],
@@ -89,6 +94,44 @@ def test_errors_are_one_sentence_with_the_way_out(folder, tmp_path, arguments, c
     got, out, err = inspect(folder, *arguments, cwd=tmp_path)
     assert (got, out) == (code, "")
     assert words in err
+
+
+def files_of(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "manifest.json",
+        "dataset_info.json",
+        "data-00000-00000.arrow",
+        "data-00007-00000.arrow",
+        "quarantine.jsonl",
+        "tokenizer/page.html",
+        "tokenizer/../manifest.json",
+        "link.html",
+    ],
+)
+def test_a_page_does_not_replace_a_file_of_its_folder(corpus, monkeypatch, tmp_path, name):
+    (corpus / "link.html").symlink_to(corpus / "manifest.json")
+    monkeypatch.chdir(corpus)
+    before = files_of(corpus)
+    for path in (name, corpus / name):
+        result = CliRunner().invoke(cli, ["inspect", str(corpus), "--html", str(path)], standalone_mode=False)
+        assert isinstance(result.exception, UsageError)
+        assert f"name {corpus / 'page.html'}, or a file elsewhere" in str(result.exception)
+    assert files_of(corpus) == before
+
+
+def test_a_page_may_stand_in_its_folder_and_be_made_again(corpus):
+    for _ in range(2):
+        result = CliRunner().invoke(
+            cli, ["inspect", str(corpus), "--html", str(corpus / "page.html")], standalone_mode=False
+        )
+        assert result.return_value == 0
+    assert (corpus / "page.html").read_text().endswith("</html>\n")
+    assert CliRunner().invoke(cli, ["verify", str(corpus)], standalone_mode=False).return_value == 0
 
 
 def test_a_folder_without_documents_is_shown(tmp_path):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,13 +24,15 @@ from tersely.corpus.formats.mds import write_mds
 from tersely.corpus.formats.megatron import write_megatron
 from tersely.corpus.formats.memmap import write_memmap
 from tersely.corpus.formats.output import Output
-from tersely.errors import CorpusError, UsageError, choose
+from tersely.errors import CorpusError, ShardError, UsageError, choose
 from tersely.shards import Manifest, ShardFolder
 from tersely.shards.atomic import TEMPORARY, replace_file
+from tersely.shards.disk import room_told
 from tersely.shards.writer import file_checksum
 
 NOTE_NAME = "tersely.json"
 _KIND, _VERSION = "tersely-conversion", 1
+_SAFE_FILE = re.compile(r"([A-Za-z0-9_-]{1,64}/)?[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 
 
 class Format(StrEnum):
@@ -83,7 +86,8 @@ def convert(
 
     Memory is bounded by a shard, whatever the corpus. Nothing is taken out of the rows or put into them: tokens that
     were truncated or dropped when the folder was prepared are in no format, and the ids that open and close documents
-    are in all.
+    are in all. A finished conversion is left alone if its files are there and have their sizes; whether their bytes are
+    those that were written is for ``verify_conversions``.
 
     Args:
         folder: a finished prepared folder.
@@ -92,8 +96,8 @@ def convert(
         on_progress: called after each block that was written.
 
     Raises:
-        CorpusError: the folder of a format holds something else, is in use, or cannot be made.
-        ShardError: ``folder`` is unfinished or damaged.
+        CorpusError: the folder of a format holds something else, is in use, or cannot be made; there is no room for it.
+        ShardError: ``folder`` is unfinished or damaged, or what a conversion noted of itself is.
         UsageError: a format is not known, or cannot hold this corpus.
     """
     chosen = list(dict.fromkeys(choose(Format, name) for name in formats))
@@ -120,7 +124,7 @@ def _convert(
     opened: ShardFolder, name: Format, out: Path, on_progress: Callable[[ConvertProgress], None] | None
 ) -> Conversion:
     corpus = _checksum(opened.manifest)
-    with _claimed(out):
+    with room_told(out), _claimed(out):
         files = _finished(out, name, corpus)
         written = files is None
         if files is None:
@@ -179,6 +183,7 @@ def _finished(out: Path, name: Format, corpus: str) -> dict[str, Any] | None:
 
     Raises:
         CorpusError: the folder holds something else, or not all of what it held.
+        ShardError: ``tersely.json`` is damaged.
     """
     note = _read_note(out)
     if note is None and all(path.name.startswith(TEMPORARY) for path in out.iterdir()):
@@ -211,36 +216,65 @@ def _write_note(out: Path, name: Format, corpus: str, files: dict[str, Any] | No
 
 
 def _read_note(out: Path) -> dict[str, Any] | None:
-    """What ``tersely.json`` says, if it is there and ours."""
+    """What ``tersely.json`` says, if it is there.
+
+    Raises:
+        ShardError: it is not as ``_write_note`` writes it.
+    """
+    path = out / NOTE_NAME
+    if not path.exists():
+        return None
     try:
-        note = json.loads((out / NOTE_NAME).read_bytes())
-    except (OSError, ValueError):
-        return None
+        note = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        note = None
+    if not _sound(note):
+        raise ShardError(
+            f"{path} is damaged, or of another version of tersely: remove {out}, and convert again"
+        )
+    return note
+
+
+def _sound(note: Any) -> bool:
     if not isinstance(note, dict) or (note.get("format"), note.get("version")) != (_KIND, _VERSION):
-        return None
-    files = note.get("files") or {}
-    sound = isinstance(files, dict) and all(
-        ".." not in Path(name).parts and not Path(name).is_absolute() and {"size", "xxh3_128"} <= set(known)
-        for name, known in files.items()
+        return False
+    files = note.get("files", ())
+    return (
+        isinstance(note.get("to"), str)
+        and isinstance(note.get("corpus"), str)
+        and (files is None or isinstance(files, dict))
+        and all(_SAFE_FILE.fullmatch(name) and _sound_file(known) for name, known in (files or {}).items())
     )
-    return note if sound and {"to", "corpus", "files"} <= note.keys() else None
+
+
+def _sound_file(known: Any) -> bool:
+    return (
+        isinstance(known, dict)
+        and isinstance(known.get("size"), int)
+        and isinstance(known.get("xxh3_128"), str)
+    )
 
 
 def _verify_one(out: Path, corpus: str | None) -> Iterator[tuple[str, str | None]]:
-    note = _read_note(out)
+    try:
+        note = _read_note(out)
+    except ShardError as error:
+        yield out.name, str(error)
+        return
     if note is None or note["files"] is None:
-        yield str(out.name), f"{out} is an unfinished conversion: convert again"
+        yield out.name, f"{out} is an unfinished conversion: convert again"
         return
     if corpus not in (None, note["corpus"]):
         yield (
-            str(out.name),
+            out.name,
             f"{out} was made of another corpus than {out.parent} is now: remove it, and convert again",
         )
         return
     for file, known in note["files"].items():
         path = out / file
         intact = path.is_file() and not path.is_symlink() and file_checksum(path) == known["xxh3_128"]
-        yield f"{out.name}/{file}", None if intact else f"{path} is missing or was changed: convert again"
+        fault = f"{path} is missing or was changed: remove {out}, and convert again"
+        yield f"{out.name}/{file}", None if intact else fault
 
 
 def _checksum(manifest: Manifest) -> str:

@@ -299,8 +299,38 @@ def test_verify_finds_unfinished_and_outdated_conversions(tmp_path, corpus):
     assert "another corpus" in dict(verify_conversions(corpus))["memmap"]
     (folder / "tersely.json").write_text(json.dumps(note | {"files": None}))
     assert "unfinished" in dict(verify_conversions(corpus))["memmap"]
-    (folder / "tersely.json").write_text("[]")
-    assert "unfinished" in dict(verify_conversions(corpus))["memmap"]
+
+
+KNOWN = {"size": 1, "xxh3_128": "0" * 32}
+DAMAGED = {
+    "a number for a file": {"files": {"a": 5}},
+    "a list of files": {"files": []},
+    "a size that is none": {"files": {"a": KNOWN | {"size": "1"}}},
+    "a checksum that is none": {"files": {"a": KNOWN | {"xxh3_128": None}}},
+    "a way out of the folder": {"files": {"../a": KNOWN}},
+    "an absolute path": {"files": {"/a": KNOWN}},
+    "a name with NUL": {"files": {"a\0": KNOWN}},
+    "a name too long for any disk": {"files": {"a" * 5000: KNOWN}},
+    "another version": {"version": 2},
+    "no layout": {"to": None},
+    "no corpus": {"corpus": ["a"]},
+}
+
+
+@pytest.mark.parametrize("damage", [*DAMAGED, "deep", "[]", "", "\xff"])
+def test_a_damaged_note_is_a_fault_with_a_way_out(corpus, damage):
+    folder = convert(corpus, ["memmap", "mds"])[0].folder
+    note = json.loads((folder / "tersely.json").read_text())
+    raw = {"deep": "[" * 100_000}.get(damage, damage)
+    text = json.dumps(note | DAMAGED[damage]) if damage in DAMAGED else raw
+    (folder / "tersely.json").write_text(text, encoding="latin-1")
+    found = dict(verify_conversions(corpus))
+    assert f"remove {folder}, and convert again" in found["memmap"]
+    assert found["mds/index.json"] is None
+    before = content(folder)
+    with pytest.raises(ShardError, match="and convert again"):
+        convert(corpus, ["memmap"])
+    assert content(folder) == before
 
 
 def test_progress_ends_at_all_tokens(corpus):
