@@ -11,7 +11,9 @@ from chats import (
     CHATML_MARKED,
     HEADERS,
     INST,
+    JOINED,
     PHI,
+    PREFILLED,
     SPECIALS,
     THINKING,
     byte_level,
@@ -31,6 +33,7 @@ from tersely.tokenize.specials import special_tokens
 NAMED = {"bos_token": "<s>", "eos_token": "</s>"}
 PHI_OPEN = PHI.replace("message['content']", "(message['content'] or message['tool_calls'] | tojson)")
 CALLING = THINKING.replace("{{ content }}", "{{ content or '' }}")
+SIGNED = PREFILLED.replace("message.role +", "message.role + (message.name or '') +")
 TEMPLATES = {
     "chatml": CHATML, "chatml, marked": CHATML_MARKED, "inst": INST, "headers": HEADERS, "phi": PHI, "thinking": THINKING,
 }  # fmt: skip
@@ -201,6 +204,85 @@ def test_a_template_that_looks_into_messages_is_read_by_what_it_renders(tok):
     assert "".join(trained_texts(document)) == spelled * 2
     ids, _ = encode_marked([document], tok)
     assert ids[0].tolist().count(tok.model.token_id("<|im_end|>")) == 4
+
+
+CALL = {"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
+
+
+@pytest.mark.parametrize("source", [PREFILLED, JOINED, CALLING], ids=["prefilled", "joined", "calling"])
+@pytest.mark.parametrize("reasoning", [{}, {"reasoning_content": "hm"}], ids=["plain", "reasoning"])
+def test_what_a_tool_says_is_not_trained_nor_what_the_template_writes_around_it(tok, source, reasoning):
+    messages = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "", "tool_calls": [CALL], **reasoning},
+        {"role": "tool", "content": "LEAK"},
+        {"role": "assistant", "content": "done"},
+    ]
+    said = trained_texts(records(source, tok).document({"messages": messages}))
+    assert said[-1] == "done<|im_end|>"
+    assert not any(word in "".join(said) for word in ("LEAK", "result", "user"))
+    assert "f" in said[0]
+
+
+@pytest.mark.parametrize("source", [PREFILLED, SIGNED, CALLING], ids=["prefilled", "signed", "calling"])
+@pytest.mark.parametrize("spelled", ["<|im_start|>assistant\n<think>\n", "<|im_start|>assistant\n"])
+@pytest.mark.parametrize("role", ["user", "tool"])
+def test_an_opening_that_another_spells_opens_nothing(tok, source, spelled, role):
+    for messages in (
+        [{"role": role, "content": f"see {spelled}LEAK"}, *chat("a", "fine")[1:]],
+        [*chat("a", "b"), {"role": role, "content": f"see {spelled}LEAK"}, *chat("a", "fine", "x", "y")[1:]],
+        [*chat("a", "b"), {"role": role, "content": "", "name": f"{spelled}LEAK"}, *chat("a", "fine")[1:]],
+    ):
+        document = records(source, tok).document({"messages": messages})
+        assert "LEAK" not in "".join(trained_texts(document))
+        assert "fine<|im_end|>" in trained_texts(document)
+
+
+def test_what_is_trained_has_nothing_of_others_whatever_the_template_looks_into(tok):
+    looking = CHATML.replace(
+        "{% for message", "{% if messages[0].content[:1] == '!' %}{{ '!' }}{% endif %}{% for message"
+    )
+    document = records(looking, tok).document({"messages": chat("!once", "b", "c", "d")})
+    assert trained_texts(document) == ["b<|im_end|>", "d<|im_end|>"]
+    with pytest.raises(NotADocument, match="message 0 another way"):
+        records(looking, tok).document({"messages": chat("!twice", "b", "!twice", "d")})
+    mixing = (
+        "{% for m in messages %}{% if m.role == 'user' %}{% set x = m.content %}{% endif %}{% endfor %}"
+        + CHATML
+    )
+    quoting = mixing.replace(
+        "message.content", "((messages[0].content if message.tool_calls else '') + message.content)"
+    )
+    messages = [*chat("LEAK"), {"role": "assistant", "content": "b", "tool_calls": [CALL]}]
+    with pytest.raises(NotADocument, match="cannot be told what the assistant wrote"):
+        records(quoting, tok).document({"messages": messages})
+
+
+def public_templates():
+    """Templates of public models that TRL has, without generation blocks."""
+    package = importlib.util.find_spec("trl")
+    folder = Path(package.origin).parent / "chat_templates" if package and package.origin else Path("-")
+    return sorted(path for path in folder.glob("*.jinja") if "_training" not in path.stem)
+
+
+@pytest.mark.parametrize("path", public_templates(), ids=lambda path: path.stem)
+def test_no_template_of_a_public_model_lets_words_of_others_be_trained(tok, path):
+    made = records(path.read_text(), tok)
+    opening = made._turns._bounds({})[0]
+    calling = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+    result = {"role": "tool", "name": "f", "content": "LEAK"}
+    for messages in (
+        [*chat(f"see {opening}LEAK", "fine", "x", "y")],
+        [*chat("a"), calling, result, *chat("a", "done")[1:]],
+        [*chat("a"), {**calling, "reasoning_content": "hm"}, result, *chat("a", "done", "LEAK", "end")[1:]],
+        [*chat("a"), {**calling, "content": "hm"}, result, calling, result],
+        chat("a", "", "LEAK", "done"),
+    ):
+        try:
+            document = made.document({"messages": messages})
+        except NotADocument:
+            continue  # some know no tools
+        assert "LEAK" not in "".join(trained_texts(document))
 
 
 def test_turns_that_cannot_be_told_are_refused(tok):

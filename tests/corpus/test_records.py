@@ -111,6 +111,7 @@ def test_contents_in_parts_are_turns_as_well():
         ({"messages": [{"from": "function_call", "value": "f()"}]}, "no JSON object with name and arguments"),
         ({"messages": [{"role": "user"}]}, "the chat template fails"),
         ({"messages": [{"role": "user", "content": "a\ufdd0"}]}, "U\\+FDD0"),
+        ({"messages": [{"role": "user", "content": "a\ufdd2"}]}, "U\\+FDD0"),
         ({"messages": [USER], "tools": "{"}, "'tools' is a string, but not JSON"),
         ({"messages": [USER], "tools": {"a": 1}}, "'tools' is object"),
         ({"messages": [USER], "chat_template_kwargs": "x"}, "'chat_template_kwargs' is string"),

@@ -41,6 +41,22 @@ THINKING = (
     "{{ '\n<tool_call>\n' + call.function | tojson + '\n</tool_call>' }}{% endfor %}{% endif %}{{ '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+PREFILLED = (
+    "{% for message in messages %}"
+    "{% if message.role == 'tool' %}{{ '<|im_start|>user\n<result>' + message.content + '</result><|im_end|>\n' }}{% else %}"
+    "{{ '<|im_start|>' + message.role + '\n' }}{% if message.role == 'assistant' %}"
+    "{{ '<think>' + (message.reasoning_content or '') + '</think>' }}{% endif %}"
+    "{{ message.content }}{% for call in message.tool_calls or [] %}{{ call.function | tojson }}{% endfor %}"
+    "{{ '<|im_end|>\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}{% endif %}"
+)  # opens an answer with more than it writes in answers that are there
+JOINED = (
+    "{% for message in messages %}{% if message.role == 'tool' %}{{ '<result>' + message.content + '</result>' }}{% else %}"
+    "{% if loop.first or loop.previtem.role != 'tool' %}{{ '<|im_start|>' + message.role + '\n' }}{% endif %}"
+    "{{ message.content }}{% for call in message.tool_calls or [] %}{{ '<call>' + call.function.name + '</call>' }}{% endfor %}"
+    "{% if not message.tool_calls %}{{ '<|im_end|>\n' }}{% endif %}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)  # goes on behind a tool's message without opening another turn
 ROLES = ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
 SPECIALS = ["<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", *ROLES]
 

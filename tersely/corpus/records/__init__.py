@@ -7,6 +7,7 @@ chat.py        messages, put into words by a chat template
 messages.py    messages as they come, checked and in one shape
 template.py    chat templates: found, compiled in a sandbox, rendered
 marks.py       how parts of a text are found again in what a template makes of it
+shown.py       where the contents of messages stand in a rendered chat
 turns.py       which characters of a rendered chat the assistant wrote
 spoofs.py      which characters only look like special tokens
 """

@@ -14,23 +14,26 @@ from tersely.corpus.records.protocol import NotADocument
 START, STOP = "\ufdd0", "\ufdd1"
 """The marks: code points that Unicode keeps for such inner use, so that no text needs them."""
 
+OTHER_START = "\ufdd2"
+"""Stands for ``START`` where two kinds of ranges must be told apart."""
+
 Range: TypeAlias = tuple[int, int]
 """The first character and the one after the last."""
 
 
 def check_unmarked(text: str) -> str:
     """The text; raises NotADocument if it has a mark."""
-    if START in text or STOP in text:
-        raise NotADocument("it has the noncharacter U+FDD0 or U+FDD1, by which turns are told apart here")
+    if START in text or STOP in text or OTHER_START in text:
+        raise NotADocument("it has a noncharacter of U+FDD0 to U+FDD2, by which turns are told apart here")
     return text
 
 
-def marked(text: str, ranges: Sequence[Range]) -> str:
+def marked(text: str, ranges: Sequence[Range], mark: str = START) -> str:
     """The text with marks around these ranges, which are in order and do not touch."""
     parts: list[str] = []
     at = 0
     for start, stop in ranges:
-        parts += [text[at:start], START, text[start:stop], STOP]
+        parts += [text[at:start], mark, text[start:stop], STOP]
         at = stop
     return "".join([*parts, text[at:]])
 
@@ -51,3 +54,14 @@ def unmarked(text: str) -> tuple[str, list[Range]] | None:
         parts += [inner, after]
         at += len(inner) + len(after)
     return None if STOP in head else ("".join(parts), ranges)
+
+
+def merged(ranges: Sequence[Range]) -> list[Range]:
+    """The ranges in order, those that touch as one."""
+    joined: list[Range] = []
+    for start, stop in sorted(ranges):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(stop, joined[-1][1])
+        else:
+            joined.append((start, stop))
+    return joined

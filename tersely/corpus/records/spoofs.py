@@ -8,12 +8,11 @@ string: one that ends in ``<|im_`` must not become a special token with the next
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tersely.corpus.records.marks import Range, marked
+from tersely.corpus.records.marks import Range, marked, merged
 from tersely.corpus.records.messages import map_strings
 
 
@@ -49,7 +48,7 @@ class Spellings:
             and any(core in token for token in self.spellings)
         ):
             ranges.append((first, last))
-        return _merged(ranges)
+        return merged(ranges)
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
@@ -66,13 +65,3 @@ class Spellings:
     @cached_property
     def _ends(self) -> set[str]:
         return {token[size:] for token in self.spellings for size in range(1, len(token))}
-
-
-def _merged(ranges: Sequence[Range]) -> list[Range]:
-    merged: list[Range] = []
-    for start, stop in sorted(ranges):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(stop, merged[-1][1])
-        else:
-            merged.append((start, stop))
-    return merged

@@ -11,25 +11,29 @@ as it is rendered without any of this, and a turn that none is sure of is refuse
 2. The contents of the turns are put between marks, and the marks looked for in the rendered chat.
 3. Where that fails, since the template looks into contents, and for turns with tool calls: the chat is rendered up to the
    turn, and again with another message after it; the turn is in what both have in common with the whole.
+
+However 2 and 3 find it, a turn begins behind the one before it, and has no character of what others say.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 from typing import Any
 
-from tersely.corpus.records.marks import START, Range, marked, unmarked
+from tersely.corpus.records.marks import START, Range, unmarked
 from tersely.corpus.records.messages import Message
 from tersely.corpus.records.protocol import NotADocument
+from tersely.corpus.records.shown import Shown, check_work, shown, texts_of, unsure, with_marks
 from tersely.corpus.records.template import ChatTemplate, rendered
 
 _TAG = r"<[^<>\s]+>"  # closes a turn as well, where the vocabulary knows no such special token
 _PROBE = [{"role": role, "content": role[0]} for role in ("user", "assistant", "user", "assistant")]
 _SHOWN = {"role", "content", "name"}  # of a message, what needs no more than marks
+_MOST_BOUNDS = 64  # kept: options may differ from record to record
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,23 @@ class Turns:
         if self.template.marks_generation:
             return self._said(text, messages, options, first)
         wanted = [i for i in range(first, len(messages)) if messages[i]["role"] == "assistant"]
-        plain = [i for i in wanted if any(_texts(messages[i])) and not messages[i].get("tool_calls")]
-        found = self._by_marks(text, messages, options, plain)
-        return [found.get(i) or self._by_rendering(text, messages, options, i) for i in wanted]
+        if not wanted:
+            return []
+        plain = [i for i in wanted if any(texts_of(messages[i])) and not messages[i].get("tool_calls")]
+        places = shown(self.template, text, messages, options, wanted, plain)
+        costly = [i for i in wanted if i not in places.own or not messages[i].keys() <= _SHOWN]
+        check_work(len(costly), text, messages)
+        turns: list[Range] = []
+        for i in wanted:
+            free_from = turns[-1][1] if turns else 0
+            if i in places.own:
+                start, stop = self._by_marks(text, messages, options, i, places, free_from)
+            else:
+                start, stop = self._by_rendering(text, messages, options, i)
+            if start < free_from or places.has_others(start, stop):
+                raise unsure(i)
+            turns.append((start, stop))
+        return turns
 
     def _said(
         self, text: str, messages: list[Message], options: Mapping[str, Any], first: int
@@ -71,31 +89,22 @@ class Turns:
         return found[1][len(before[1]) if before else 0 :]
 
     def _by_marks(
-        self, text: str, messages: list[Message], options: Mapping[str, Any], plain: Sequence[int]
-    ) -> dict[int, Range]:
-        """The turns of the messages ``plain``, which have text; none if the template does more than show their text."""
-        changed = list(messages)
-        for i in plain:
-            changed[i] = _with_marks(messages[i])
-        try:
-            found = unmarked(rendered(self.template, changed, options)) if plain else None
-        except NotADocument:
-            return {}
-        counts = [sum(map(bool, _texts(messages[i]))) for i in plain]
-        if found is None or found[0] != text or len(found[1]) != sum(counts):
-            return {}
-        turns: dict[int, Range] = {}
-        ranges = iter(found[1])
-        free_from = 0
-        for i, count in zip(plain, counts, strict=True):
-            own = [next(ranges) for _ in range(count)]
-            if messages[i].keys() <= _SHOWN:
-                start = self._opened(text, free_from, own[0][0], options)
-            else:  # reasoning, which comes before the content
-                start = self._start(text, messages, options, i)
-            free_from = self._closed(text, own[-1][1], options)
-            turns[i] = start, free_from
-        return turns
+        self,
+        text: str,
+        messages: list[Message],
+        options: Mapping[str, Any],
+        number: int,
+        places: Shown,
+        free_from: int,
+    ) -> Range:
+        """The turn of message ``number``, whose content was found."""
+        begin, stop = places.own[number]
+        before, after = places.around(begin)
+        if messages[number].keys() <= _SHOWN:
+            start = self._opened(text, max(free_from, before), begin, options)
+        else:  # reasoning, which comes before the content
+            start = self._start(text, messages, options, number)
+        return start, self._closed(text, stop, after, options)
 
     def _by_rendering(
         self, text: str, messages: list[Message], options: Mapping[str, Any], number: int
@@ -110,7 +119,7 @@ class Turns:
         for stop in (*closes[-1:], max(start, len(text[:end].rstrip()))):
             if not self._special.sub("", after[stop:]).strip():
                 return start, stop
-        raise _unsure(number)
+        raise unsure(number)
 
     def _next_content(
         self, text: str, messages: list[Message], options: Mapping[str, Any], number: int
@@ -135,7 +144,7 @@ class Turns:
         ends = [match.end() for match in self._line.finditer(opening)]
         missing = [len(opening) - end for end in ends if len(before) - (len(opening) - end) <= shared]
         if not opening or not before.endswith(opening) or not missing:
-            raise _unsure(number)
+            raise unsure(number)
         return len(before) - min(missing)
 
     def _opened(self, text: str, after: int, before: int, options: Mapping[str, Any]) -> int:
@@ -144,21 +153,23 @@ class Turns:
         place = text.rfind(opening, after, before) if opening else -1
         return place + len(opening) if place >= 0 else before
 
-    def _closed(self, text: str, stop: int, options: Mapping[str, Any]) -> int:
-        """The end of what closes a turn whose content stops there, ``stop`` itself if nothing does."""
+    def _closed(self, text: str, stop: int, before: int, options: Mapping[str, Any]) -> int:
+        """The end of what closes a turn whose content stops there, ``stop`` itself if nothing in the range does."""
         _, closing = self._bounds(options)
-        if closing and text.startswith(closing, stop):
+        if closing and text.startswith(closing, stop, before):
             return stop + len(closing)
-        match = self._next_special.match(text, stop)
+        match = self._next_special.match(text, stop, before)
         return match.end() if match else stop
 
     def _bounds(self, options: Mapping[str, Any]) -> tuple[str, str]:
         """What opens and closes a turn of this template, "" each if it cannot be told."""
         known = {name: value for name, value in options.items() if name != "tools"}
-        key = json.dumps(known, sort_keys=True)
-        if key not in self._known_bounds:
-            self._known_bounds[key] = self._opening(known), self._closing(known)
-        return self._known_bounds[key]
+        key = blake2b(repr(known).encode("utf-8", "surrogatepass")).digest()
+        bounds = self._known_bounds.pop(key, None) or (self._opening(known), self._closing(known))
+        self._known_bounds[key] = bounds  # the last one asked for stands last
+        if len(self._known_bounds) > _MOST_BOUNDS:
+            del self._known_bounds[next(iter(self._known_bounds))]
+        return bounds
 
     def _opening(self, options: Mapping[str, Any]) -> str:
         try:
@@ -171,7 +182,7 @@ class Turns:
 
     def _closing(self, options: Mapping[str, Any]) -> str:
         """What stands after an answer both in the midst of a chat and at its end."""
-        chat = [_with_marks(message) if message["role"] == "assistant" else message for message in _PROBE]
+        chat = [with_marks(message) if message["role"] == "assistant" else message for message in _PROBE]
         try:
             found = unmarked(rendered(self.template, chat, options))
         except NotADocument:
@@ -186,7 +197,7 @@ class Turns:
         return shared.rstrip() if shared == text[end:] else ""
 
     @cached_property
-    def _known_bounds(self) -> dict[str, tuple[str, str]]:
+    def _known_bounds(self) -> dict[bytes, tuple[str, str]]:
         return {}
 
     @cached_property
@@ -202,35 +213,9 @@ class Turns:
         return re.compile(rf"\n|{self._special.pattern}")
 
 
-def _unsure(number: int) -> NotADocument:
-    return NotADocument(
-        f"the template writes message {number} another way once others follow, so that it cannot be told what the "
-        "assistant wrote: use a template with generation blocks"
-    )
-
-
 def _shared(one: str, other: str) -> int:
     """How many characters both begin with."""
     size = min(len(one), len(other))
     if one[:size] == other[:size]:
         return size
     return next(place for place in range(size) if one[place] != other[place])
-
-
-def _texts(message: Message) -> list[str]:
-    """The texts of a message, blanks around them left out."""
-    content = message.get("content", "")
-    return [content.strip()] if isinstance(content, str) else [part["text"].strip() for part in content]
-
-
-def _with_marks(message: Message) -> Message:
-    """The message with marks around each of its texts, inside the blanks, which the template may take away."""
-
-    def within(text: str) -> str:
-        first = len(text) - len(text.lstrip())
-        return marked(text, [(first, len(text.rstrip()))]) if text.strip() else text
-
-    content = message["content"]
-    if isinstance(content, str):
-        return {**message, "content": within(content)}
-    return {**message, "content": [{**part, "text": within(part["text"])} for part in content]}
