@@ -24,7 +24,7 @@ from tersely.corpus.read import (
     as_field,
     raw_bytes,
 )
-from tersely.corpus.records import NotADocument, Records, TextRecords
+from tersely.corpus.records import NotADocument, Records, TextRecords, document_of
 from tersely.errors import UsageError
 
 
@@ -70,7 +70,9 @@ def parquet_batches(
             rows = sum(file.metadata.row_group(group).num_rows for group in groups)
             for found, *values in _rows(file, path, groups, records, fields):
                 row += 1
-                if isinstance(found, dict):
+                if isinstance(found, str):
+                    batch.rejected.append(Rejected(row, -1, found))
+                elif isinstance(found, dict):
                     size += _add_record(batch, found, row, values, records, max_record_bytes)
                 else:
                     size += _add_row(batch, found, row, values, on_invalid, max_record_bytes)
@@ -102,7 +104,9 @@ def _stored_ends(metadata: pq.FileMetaData, size: int) -> list[int]:
 def _rows(
     file: pq.ParquetFile, path: Path, groups: range, records: Records, fields: Sequence[str]
 ) -> Iterator[tuple[Any, ...]]:
-    """The text of each row, as bytes or None, or its record; and the values of the fields, as strings."""
+    """The text of each row, as bytes or None, or its record, or a reason why there is none; and the values of the fields,
+    as strings.
+    """
     plain = records.field if isinstance(records, TextRecords) else None
     once = {name for name in file.schema_arrow.names if file.schema_arrow.names.count(name) == 1}
     there = [name for name in fields if name in once]
@@ -111,12 +115,27 @@ def _rows(
     for group in groups:
         for rows in file.iter_batches(_rows_at_once(file, path, group, names), [group], names):
             found = (
-                rows.select(of_record).to_pylist()
+                _whole_rows(rows.select(of_record))
                 if plain is None
                 else rows.column(plain).cast(pa.large_binary()).to_pylist()
             )
             columns = [_strings(rows.column(name)) if name in there else repeat("") for name in fields]
             yield from zip(found, *columns, strict=False)
+
+
+def _whole_rows(rows: pa.RecordBatch) -> list[dict[str, Any] | str]:
+    """Each row as a record; as the reason, if it has a string that is not UTF-8 or a value that Python has not."""
+    try:
+        return rows.to_pylist()
+    except (ValueError, OverflowError, pa.ArrowException):
+        return [_whole_row(rows.slice(number, 1)) for number in range(len(rows))]
+
+
+def _whole_row(row: pa.RecordBatch) -> dict[str, Any] | str:
+    try:
+        return row.to_pylist()[0]
+    except (ValueError, OverflowError, pa.ArrowException) as error:
+        return f"the record cannot be read: {' '.join(str(error).split())}"
 
 
 def _rows_at_once(file: pq.ParquetFile, path: Path, group: int, names: Sequence[str]) -> int:
@@ -172,7 +191,7 @@ def _add_record(
     max_record_bytes: int,
 ) -> int:
     try:
-        document, repaired = without_lone_surrogates(_segments(records.document(record)))
+        document, repaired = without_lone_surrogates(_segments(document_of(records, record)))
     except NotADocument as reason:
         batch.rejected.append(Rejected(row, -1, str(reason)))
         return 0

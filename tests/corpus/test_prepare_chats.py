@@ -138,3 +138,36 @@ def test_records_without_a_document_of_their_kind_are_rejected_and_others_are_no
     arguments = ["prepare", tmp_path / "text.txt", "--records", "prompt-completion", "--out", tmp_path / "x"]
     done = CliRunner().invoke(cli, list(map(str, arguments)), standalone_mode=False)
     assert "only JSON lines and Parquet hold such records" in str(done.exception)
+
+
+def test_what_a_record_does_to_its_reader_costs_that_record_alone(tokenizer, tmp_path):
+    deep = "[" * 900 + "]" * 900
+    lines = [json.dumps(chat) for chat in CHATS]
+    lines[3:3] = ['{"messages": %s, "tools": %s}' % (json.dumps(CHATS[0]["messages"]), deep)]
+    (tmp_path / "chats.jsonl").write_text("\n".join(lines) + "\n")
+    folder = prepared(
+        tokenizer, tmp_path / "chats.jsonl", tmp_path / "out", "--records", "messages", "--max-bad", 1
+    )
+    assert folder.manifest.documents + folder.manifest.quarantined == 31
+    assert folder.manifest.documents >= 30
+
+
+def test_a_broken_string_in_parquet_costs_its_row_alone(tokenizer, tmp_path):
+    contents_of = pa.array([b"fine", b"\xff\xfe bad", b"also fine"]).view(pa.string())
+    roles = pa.array(["user"] * 3)
+    messages = pa.StructArray.from_arrays([roles, contents_of], ["role", "content"])
+    chats = pa.ListArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), messages)
+    pq.write_table(pa.table({"messages": chats}), tmp_path / "chats.parquet")
+    folder = prepared(
+        tokenizer, tmp_path / "chats.parquet", tmp_path / "out", "--records", "messages", "--max-bad", 1
+    )
+    assert (folder.manifest.documents, folder.manifest.quarantined) == (2, 1)
+    (reject,) = map(json.loads, (tmp_path / "out/quarantine.jsonl").read_text().splitlines())
+    assert reject["line"] == 2
+
+
+def test_touching_an_input_does_not_make_another_plan(tokenizer, tmp_path):
+    path = write(tmp_path / "chats.jsonl", CHATS)
+    first = prepared(tokenizer, path, tmp_path / "out", "--records", "messages").manifest.plan
+    path.touch()
+    assert prepared(tokenizer, path, tmp_path / "again", "--records", "messages").manifest.plan == first

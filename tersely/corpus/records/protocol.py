@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tersely.corpus.stretches import Marked
+from tersely.errors import TerselyError
 
 
 class NotADocument(Exception):
@@ -29,6 +30,21 @@ class Records(Protocol):
             NotADocument: the record is of another shape; the message says what was found.
         """
         ...
+
+
+def document_of(records: Records, record: dict[str, Any]) -> str | Marked:
+    """The document in a record, whatever is in it: what goes wrong with one record is its own.
+
+    Raises:
+        NotADocument: it has none, or making it failed; the message says how.
+        TerselyError: the fault is not the record's.
+    """
+    try:
+        return records.document(record)
+    except (NotADocument, TerselyError):
+        raise
+    except Exception as error:  # such as nesting too deep, or values that no JSON has
+        raise NotADocument(f"no document can be made of it: {type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -180,7 +180,7 @@ def chat_template_for(tok: Tokenizer, source: str, now: datetime | None = None) 
             for name, number in ids.items()
             if number is not None and number in spellings
         },
-        now or datetime.now(),
+        (now or datetime.now()) if "strftime_now" in source else datetime(1970, 1, 1),
     )
 
 
