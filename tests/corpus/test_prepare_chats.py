@@ -143,7 +143,8 @@ def test_records_without_a_document_of_their_kind_are_rejected_and_others_are_no
 def test_what_a_record_does_to_its_reader_costs_that_record_alone(tokenizer, tmp_path):
     deep = "[" * 900 + "]" * 900
     lines = [json.dumps(chat) for chat in CHATS]
-    lines[3:3] = ['{"messages": %s, "tools": %s}' % (json.dumps(CHATS[0]["messages"]), deep)]
+    chat = json.dumps(CHATS[0]["messages"])
+    lines[3:3] = [f'{{"messages": {chat}, "tools": {deep}}}']
     (tmp_path / "chats.jsonl").write_text("\n".join(lines) + "\n")
     folder = prepared(
         tokenizer, tmp_path / "chats.jsonl", tmp_path / "out", "--records", "messages", "--max-bad", 1
