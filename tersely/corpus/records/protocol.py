@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import wraps
+from typing import Any, Protocol, TypeVar
 
 from tersely.corpus.stretches import Marked
+from tersely.errors import TerselyError
+
+_RecordsT = TypeVar("_RecordsT")
+
+_CAUSED = (RecursionError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+"""What values that nobody thought of can raise."""
 
 
 class NotADocument(Exception):
     """Carries the reason why a record is no document."""
+
+
+class NoField(NotADocument):
+    """A record without the field that matters.
+
+    Args:
+        wanted: the field, as a message names it.
+        fields: those that there are.
+    """
+
+    def __init__(self, wanted: str, fields: Iterable[str]) -> None:
+        super().__init__(f"there is no field {wanted} (fields: {names_in(fields)})")
+        self.wanted = wanted
 
 
 class Records(Protocol):
@@ -50,14 +71,31 @@ class TextRecords:
         raise NotADocument(f"the field {self.field!r} is {kind_of(text)}, not a string")
 
 
+def refusing(
+    document: Callable[[_RecordsT, dict[str, Any]], Marked],
+) -> Callable[[_RecordsT, dict[str, Any]], Marked]:
+    """The method ``document``, so that whatever a record makes it raise says that it is no document: one stops no job."""
+
+    @wraps(document)
+    def guarded(records: _RecordsT, record: dict[str, Any]) -> Marked:
+        try:
+            return document(records, record)
+        except TerselyError:
+            raise
+        except _CAUSED as error:
+            raise NotADocument(f"it cannot be made a document: {type(error).__name__}: {error}") from error
+
+    return guarded
+
+
 def field_of(record: dict[str, Any], name: str) -> Any:
     """The value of a field; raises NotADocument, with the fields there are, if it is missing."""
     if name not in record:
-        raise NotADocument(f"there is no field {name!r} (fields: {names_in(record)})")
+        raise NoField(repr(name), record)
     return record[name]
 
 
-def names_in(record: dict[str, Any]) -> str:
+def names_in(record: Iterable[str]) -> str:
     """The first names of a record, for messages."""
     return ", ".join(repr(key) for key in list(record)[:8]) or "none"
 
