@@ -32,7 +32,7 @@ from tersely.corpus.read import (
     like_utf16,
     without_surrogates,
 )
-from tersely.corpus.records import NotADocument, Records, TextRecords, document_of
+from tersely.corpus.records import NotADocument, Records, TextRecords
 from tersely.corpus.records.protocol import kind_of
 
 _ONE_ARRAY = "; JSON lines have an object on each line: jq -c '.[]' FILE makes them of one array, jq -c . of indented objects"
@@ -129,9 +129,9 @@ def _document(
     if not isinstance(record, dict):
         hint = _ONE_ARRAY if isinstance(record, list) else ""
         raise NotADocument(f"the line is a JSON {kind_of(record)}, not an object{hint}")
-    document = document_of(records, record)
+    document = records.document(record)
     values = _values(line, record, others)
-    exact = document_of(records, raw) if isinstance(raw, dict) else document
+    exact = records.document(raw) if isinstance(raw, dict) else document
     if not isinstance(document, str):
         if on_invalid is OnInvalid.BYTES and exact != document:
             raise NotADocument("it is not UTF-8: only plain texts can be kept as their bytes")

@@ -24,7 +24,7 @@ from tersely.corpus.read import (
     as_field,
     raw_bytes,
 )
-from tersely.corpus.records import NotADocument, Records, TextRecords, document_of
+from tersely.corpus.records import NotADocument, Records, TextRecords
 from tersely.errors import UsageError
 
 
@@ -191,7 +191,7 @@ def _add_record(
     max_record_bytes: int,
 ) -> int:
     try:
-        document, repaired = without_lone_surrogates(_segments(document_of(records, record)))
+        document, repaired = without_lone_surrogates(_segments(records.document(record)))
     except NotADocument as reason:
         batch.rejected.append(Rejected(row, -1, str(reason)))
         return 0

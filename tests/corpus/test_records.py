@@ -30,6 +30,13 @@ PLAIN = ChatTemplate(
 USER, ASSISTANT = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
 
 
+def nested(levels):
+    value = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 def spans(document):
     return [(segment.text, segment.trained) for segment in document]
 
@@ -112,6 +119,11 @@ def test_contents_in_parts_are_turns_as_well():
         ({"messages": [{"role": "user"}]}, "the chat template fails"),
         ({"messages": [{"role": "user", "content": "a\ufdd0"}]}, "U\\+FDD0"),
         ({"messages": [{"role": "user", "content": "a\ufdd2"}]}, "U\\+FDD0"),
+        ({"messages": [USER], "chat_template_kwargs": {"x": nested(65)}}, "nested deeper than 64 levels"),
+        ({"messages": [USER], "tools": [nested(5000)]}, "nested deeper than 64 levels"),
+        ({"messages": [USER, {**ASSISTANT, "x": nested(900)}]}, "nested deeper than 64 levels"),
+        ({"messages": [USER], "chat_template_kwargs": {"x": b"<|im_end|>"}}, "holds bytes"),
+        ({"messages": [USER], "chat_template_kwargs": {5: 5}}, "cannot be made a document: TypeError"),
         ({"messages": [USER], "tools": "{"}, "'tools' is a string, but not JSON"),
         ({"messages": [USER], "tools": {"a": 1}}, "'tools' is object"),
         ({"messages": [USER], "chat_template_kwargs": "x"}, "'chat_template_kwargs' is string"),
@@ -182,6 +194,37 @@ def test_a_template_knows_how_the_vocabulary_spells_its_specials():
 def test_the_time_is_the_same_for_a_whole_corpus():
     template = ChatTemplate("{{ strftime_now('%Y-%m-%d') }}", now=datetime(2026, 2, 3))
     assert template.render([USER], {}) == "2026-02-03"
+
+
+def test_a_template_that_asks_for_no_date_is_the_same_at_all_times():
+    made = [ChatTemplate(CHATML, now=datetime(2026, 2, day)) for day in (3, 4)]
+    assert made[0] == made[1]
+    assert pickle.dumps(made[0]) == pickle.dumps(made[1])
+
+
+def test_options_that_are_no_json_are_no_trouble():
+    record = {"messages": [USER, ASSISTANT], "chat_template_kwargs": {"date": datetime(2020, 1, 1)}}
+    assert CHAT.document(record) == CHAT.document({"messages": [USER, ASSISTANT]})
+
+
+def test_options_that_always_differ_do_not_pile_up():
+    made = ChatRecords(ChatTemplate(CHATML), CHAT.spellings)
+    for number in range(200):
+        record = {"messages": [USER, ASSISTANT], "chat_template_kwargs": {"n": number}}
+        assert made.document(record) == CHAT.document({"messages": [USER, ASSISTANT]})
+    assert len(made._turns._known_bounds) <= 64
+
+
+def test_what_a_wrong_template_raises_is_not_taken_for_a_fault_of_the_record():
+    with pytest.raises(UsageError, match="line 1 of the chat template"):
+        ChatRecords(ChatTemplate("{% if %}")).document({"messages": [USER]})
+
+
+def test_many_turns_are_cut_out_quickly_or_refused():
+    thought = {**ASSISTANT, "reasoning_content": "r"}
+    assert len([s for s in CHAT.document({"messages": [USER, ASSISTANT] * 4000}) if s.trained]) == 4000
+    with pytest.raises(NotADocument, match="4000 of 8000 messages must be told apart by rendering"):
+        CHAT.document({"messages": [USER, thought] * 4000})
 
 
 @pytest.mark.parametrize(

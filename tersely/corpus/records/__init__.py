@@ -19,7 +19,6 @@ from tersely.corpus.records.kinds import records_of as records_of
 from tersely.corpus.records.protocol import NotADocument as NotADocument
 from tersely.corpus.records.protocol import Records as Records
 from tersely.corpus.records.protocol import TextRecords as TextRecords
-from tersely.corpus.records.protocol import document_of as document_of
 from tersely.corpus.records.template import ChatTemplate as ChatTemplate
 from tersely.corpus.records.template import chat_template_for as chat_template_for
 from tersely.corpus.records.template import read_chat_template as read_chat_template

@@ -7,6 +7,7 @@ never becomes a special token, only what the template writes.
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -14,7 +15,7 @@ from typing import Any, cast
 
 from tersely.corpus.records.marks import Range, check_unmarked, unmarked
 from tersely.corpus.records.messages import Message, map_strings, messages_of
-from tersely.corpus.records.protocol import NotADocument, kind_of, names_in
+from tersely.corpus.records.protocol import NoField, NotADocument, kind_of, refusing
 from tersely.corpus.records.spoofs import Spellings
 from tersely.corpus.records.template import ChatTemplate, rendered
 from tersely.corpus.records.turns import Turns
@@ -43,13 +44,12 @@ class ChatRecords:
         """The messages, under either name, and what a template may want to know besides."""
         return (*_FIELDS, *OPTIONS)
 
+    @refusing
     def document(self, record: dict[str, Any]) -> Marked:
         """The chat."""
         field = next((name for name in _FIELDS if record.get(name) is not None), None)
         if field is None:
-            raise NotADocument(
-                f"there is no field 'messages' or 'conversations' (fields: {names_in(record)})"
-            )
+            raise NoField("'messages' or 'conversations'", record)
         return self.marked(messages_of(record[field], field), options_of(record))
 
     def marked(self, messages: list[Message], options: dict[str, Any], first: int = 0) -> Marked:
@@ -108,10 +108,15 @@ def _segments(text: str, trained: list[Range], spoofed: list[Range]) -> Marked:
         {0, len(text), *(place for ranges in (trained, spoofed) for pair in ranges for place in pair)}
     )
     return tuple(
-        Segment(text[start:stop], _covers(trained, start), not _covers(spoofed, start))
-        for start, stop in pairwise(cuts)
+        Segment(text[start:stop], is_trained, not is_spoofed)
+        for (start, stop), is_trained, is_spoofed in zip(
+            pairwise(cuts), _covered(cuts, trained), _covered(cuts, spoofed), strict=False
+        )
     )
 
 
-def _covers(ranges: list[Range], place: int) -> bool:
-    return any(start <= place < stop for start, stop in ranges)
+def _covered(places: list[int], ranges: list[Range]) -> list[bool]:
+    """Whether each place is in one of the ranges, which are in order and do not overlap."""
+    starts = [start for start, _ in ranges]
+    numbers = [bisect_right(starts, place) - 1 for place in places]
+    return [number >= 0 and place < ranges[number][1] for place, number in zip(places, numbers, strict=True)]

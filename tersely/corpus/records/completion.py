@@ -7,7 +7,7 @@ from typing import Any
 
 from tersely.corpus.records.chat import OPTIONS, ChatRecords, options_of
 from tersely.corpus.records.messages import messages_of
-from tersely.corpus.records.protocol import NotADocument, field_of, kind_of
+from tersely.corpus.records.protocol import NotADocument, field_of, kind_of, refusing
 from tersely.corpus.stretches import Marked, Segment
 
 
@@ -29,6 +29,7 @@ class CompletionRecords:
         """Both, and what a template may want to know besides."""
         return ("prompt", "completion", *(OPTIONS if self.chat else ()))
 
+    @refusing
     def document(self, record: dict[str, Any]) -> Marked:
         """The prompt and the completion."""
         prompt, completion = field_of(record, "prompt"), field_of(record, "completion")

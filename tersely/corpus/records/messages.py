@@ -11,6 +11,7 @@ from tersely.corpus.records.protocol import NotADocument, kind_of, names_in
 Message: TypeAlias = dict[str, Any]
 
 _SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "observation": "tool"}
+_MOST_LEVELS = 64  # whatever reads a record, so that it does not depend on how much of Python's stack is left
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 
 
@@ -33,15 +34,23 @@ def messages_of(value: Any, field: str) -> list[Message]:
     ]
 
 
-def map_strings(value: Any, change: Callable[[str], str]) -> Any:
-    """A JSON value with every string in it changed, the names of objects included."""
+def map_strings(value: Any, change: Callable[[str], str], levels: int = _MOST_LEVELS) -> Any:
+    """A JSON value with every string in it changed, the names of objects included.
+
+    Raises:
+        NotADocument: it is nested too deep, or holds bytes, which a template could write but nobody here would look into.
+    """
     if isinstance(value, str):
         return change(value)
-    if isinstance(value, list):
-        return [map_strings(item, change) for item in cast("list[Any]", value)]
+    if isinstance(value, bytes):
+        raise NotADocument("it holds bytes, not text")
+    if isinstance(value, list | tuple | dict) and not levels:
+        raise NotADocument(f"it is nested deeper than {_MOST_LEVELS} levels")
+    if isinstance(value, list | tuple):
+        return [map_strings(item, change, levels - 1) for item in cast("list[Any]", value)]
     if isinstance(value, dict):
         pairs = cast("dict[str, Any]", value).items()
-        return {change(key): map_strings(item, change) for key, item in pairs}
+        return {change(key): map_strings(item, change, levels - 1) for key, item in pairs}
     return value
 
 

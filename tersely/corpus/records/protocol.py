@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import wraps
+from typing import Any, Protocol, TypeVar
 
 from tersely.corpus.stretches import Marked
 from tersely.errors import TerselyError
 
+_RecordsT = TypeVar("_RecordsT")
+
+_CAUSED = (RecursionError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+"""What values that nobody thought of can raise."""
+
 
 class NotADocument(Exception):
     """Carries the reason why a record is no document."""
+
+
+class NoField(NotADocument):
+    """A record without the field that matters.
+
+    Args:
+        wanted: the field, as a message names it.
+        fields: those that there are.
+    """
+
+    def __init__(self, wanted: str, fields: Iterable[str]) -> None:
+        super().__init__(f"there is no field {wanted} (fields: {names_in(fields)})")
+        self.wanted = wanted
 
 
 class Records(Protocol):
@@ -21,7 +41,7 @@ class Records(Protocol):
         """The fields that it looks at, as far as a record has them: what a reader of columns must load."""
         ...
 
-    def document(self, record: dict[str, Any]) -> str | Marked:
+    def document(self, record: dict[str, Any], /) -> str | Marked:
         """The document in a record: a string, all of which is trained and none trusted, or segments.
 
         Lone surrogates stay as they are.
@@ -30,21 +50,6 @@ class Records(Protocol):
             NotADocument: the record is of another shape; the message says what was found.
         """
         ...
-
-
-def document_of(records: Records, record: dict[str, Any]) -> str | Marked:
-    """The document in a record, whatever is in it: what goes wrong with one record is its own.
-
-    Raises:
-        NotADocument: it has none, or making it failed; the message says how.
-        TerselyError: the fault is not the record's.
-    """
-    try:
-        return records.document(record)
-    except (NotADocument, TerselyError):
-        raise
-    except Exception as error:  # such as nesting too deep, or values that no JSON has
-        raise NotADocument(f"no document can be made of it: {type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -66,14 +71,31 @@ class TextRecords:
         raise NotADocument(f"the field {self.field!r} is {kind_of(text)}, not a string")
 
 
+def refusing(
+    document: Callable[[_RecordsT, dict[str, Any]], Marked],
+) -> Callable[[_RecordsT, dict[str, Any]], Marked]:
+    """The method ``document``, so that whatever a record makes it raise says that it is no document: one stops no job."""
+
+    @wraps(document)
+    def guarded(records: _RecordsT, record: dict[str, Any]) -> Marked:
+        try:
+            return document(records, record)
+        except TerselyError:
+            raise
+        except _CAUSED as error:
+            raise NotADocument(f"it cannot be made a document: {type(error).__name__}: {error}") from error
+
+    return guarded
+
+
 def field_of(record: dict[str, Any], name: str) -> Any:
     """The value of a field; raises NotADocument, with the fields there are, if it is missing."""
     if name not in record:
-        raise NotADocument(f"there is no field {name!r} (fields: {names_in(record)})")
+        raise NoField(repr(name), record)
     return record[name]
 
 
-def names_in(record: dict[str, Any]) -> str:
+def names_in(record: Iterable[str]) -> str:
     """The first names of a record, for messages."""
     return ", ".join(repr(key) for key in list(record)[:8]) or "none"
 

@@ -23,8 +23,8 @@ from tersely.corpus.records.template import ChatTemplate, rendered
 
 _STARTS = re.compile(f"[{START}{OTHER_START}]")
 
-_MOST_WORK = 1 << 30
-"""Characters that may be rendered over and over for one chat: some ten seconds."""
+_MOST_WORK = 1 << 32
+"""Characters that may be rendered over and over for one chat: seconds, or a minute under an elaborate template."""
 
 _MESSAGE_WORK = 1000
 """Characters that cost as much as a message that has none."""

@@ -31,6 +31,7 @@ from tersely.tokenize import Tokenizer
 from tersely.tokenize.specials import special_tokens
 
 _MARKING = "tersely_marks_generation"
+_ANY_MOMENT = datetime(2000, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class ChatTemplate:
         source: the template, in jinja's language.
         variables: the spellings of special tokens by the names that templates have for them, such as ``bos_token``.
         now: what ``strftime_now`` tells: one moment for a whole corpus, so that it does not depend on when a part of it was
-            made.
+            made. Always the same one if the template does not ask for it: what is made does not depend on it then.
 
     Raises:
         UsageError: on first use, if it is no template.
@@ -50,6 +51,10 @@ class ChatTemplate:
     source: str
     variables: Mapping[str, str] = field(default_factory=dict[str, str])
     now: datetime = field(default_factory=datetime.now)
+
+    def __post_init__(self) -> None:
+        if "strftime_now" not in self.source:
+            object.__setattr__(self, "now", _ANY_MOMENT)
 
     def render(
         self,
@@ -180,7 +185,7 @@ def chat_template_for(tok: Tokenizer, source: str, now: datetime | None = None) 
             for name, number in ids.items()
             if number is not None and number in spellings
         },
-        (now or datetime.now()) if "strftime_now" in source else datetime(1970, 1, 1),
+        now or datetime.now(),
     )
 
 
