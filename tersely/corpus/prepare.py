@@ -115,6 +115,13 @@ def prepare(
         UnfinishedError: the job stopped early; the same call goes on with it.
         UsageError: an argument is not allowed, such as ``bos`` for a tokenizer without that id.
     """
+    if allow_changed and share[1] > 1:
+        raise UsageError("--allow-changed concerns the whole job: run it once without --shard")
+    again = all(map(is_readable_again, sources))
+    if not again:
+        executor = None  # other processes cannot read this one's standard input
+        if share[1] > 1:
+            raise UsageError("standard input and pipes cannot be read in shares: name files")
     tok, spec = _tokenizer(tokenizer, threads, allowed_specials, here=executor is None)
     _check(tok, spec, bos, words, share, capacity, shard_tokens)
     _, strategy, overflow, seed = checked_settings(capacity or 1, strategy, overflow, seed)
@@ -135,13 +142,6 @@ def prepare(
     if (finished := place.finished()) is not None:
         return _same(finished, job_plan, place)
     names = tuple(dict.fromkeys(name for source in sources for name in source.fields))
-    if allow_changed and share[1] > 1:
-        raise UsageError("--allow-changed concerns the whole job: run it once without --shard")
-    again = all(map(is_readable_again, sources))
-    if not again:
-        executor = None  # other processes cannot read this one's standard input
-        if share[1] > 1:
-            raise UsageError("standard input and pipes cannot be read in shares: name files")
     job = Job(place.out.absolute(), settings, names, threads, tok if executor is None else None)
     with room_told(place.out), place.claimed(job_plan, share, allow_changed=allow_changed, again=again):
         place.save_tokenizer(tok)

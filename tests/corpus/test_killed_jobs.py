@@ -1,25 +1,10 @@
 """A job that is killed, wherever, gives the same bytes when it is run again."""
 
-import json
 import subprocess
 import sys
 import textwrap
 
-import pytest
 from killing import contents
-from small import TEXTS
-
-
-@pytest.fixture
-def inputs(tmp_path):
-    """Two files with everything in them that leaves a trace: documents, fields, rejected and empty records."""
-    (tmp_path / "in").mkdir()
-    for name in ("a", "b"):
-        records = [json.dumps({"text": text, "lang": name}) for text in TEXTS[:60]]
-        records[3:3] = ["{", json.dumps({"text": ""}), json.dumps({"no": 1})]
-        (tmp_path / f"in/{name}.jsonl").write_text("\n".join(records) + "\n")
-    return tmp_path / "in"
-
 
 DRIVER = """
     import sys

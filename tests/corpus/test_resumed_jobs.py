@@ -24,17 +24,6 @@ from tersely.shards import Journal, ShardFolder, verify
 OPTIONS = dict(capacity=128, shard_tokens=5000, task_bytes=2500)
 
 
-@pytest.fixture
-def inputs(tmp_path):
-    """Two files of sixty documents and some bad records, in a folder."""
-    (tmp_path / "in").mkdir()
-    for name in ("a", "b"):
-        records = [json.dumps({"text": text, "lang": name}) for text in TEXTS[:60]]
-        records[3:3] = ["{", json.dumps({"text": ""}), json.dumps({"no": 1})]
-        (tmp_path / f"in/{name}.jsonl").write_text("\n".join(records) + "\n")
-    return tmp_path / "in"
-
-
 def job(inputs, out, **options):
     return prepare(find_sources([inputs], fields=["lang"])[0], out, "bytes", **OPTIONS | options)
 
