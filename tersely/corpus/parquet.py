@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tersely.corpus.cells import rows_as_records
 from tersely.corpus.files import is_bomb
 from tersely.corpus.marked import Marked, Segment, without_lone_surrogates
 from tersely.corpus.read import (
@@ -25,6 +26,7 @@ from tersely.corpus.read import (
     raw_bytes,
 )
 from tersely.corpus.records import NotADocument, Records, TextRecords
+from tersely.corpus.records.protocol import NoField
 from tersely.errors import UsageError
 
 
@@ -56,7 +58,7 @@ def parquet_batches(
     """The rows of a Parquet file, or of a span of its row groups; a text's column has passed ``check_column``.
 
     A null, a value that is not UTF-8 (unless ``on_invalid`` allows it) or one above ``max_record_bytes`` is rejected
-    alone. A field of which there is not exactly one column is "" in every row, and a value of a field that cannot be
+    alone. Of records that are no plain texts, nulls inside of columns are left out (``rows_as_records``). A field of which there is not exactly one column is "" in every row, and a value of a field that cannot be
     spelled is "" in its own.
     """
     batch, size, given, row, stored = Batch.carrying(fields), 0, 0, 0, 0
@@ -68,14 +70,13 @@ def parquet_batches(
                 raise OSError(f"there are {len(ends) - 1} row groups; there were more when it was listed")
             stored = ends[groups.stop] - ends[groups.start]
             rows = sum(file.metadata.row_group(group).num_rows for group in groups)
-            for found, *values in _rows(file, path, groups, records, fields):
+            for found, *values in _rows(file, path, groups, records, fields, on_invalid):
                 row += 1
-                if isinstance(found, str):
-                    batch.rejected.append(Rejected(row, -1, found))
-                elif isinstance(found, dict):
-                    size += _add_record(batch, found, row, values, records, max_record_bytes)
-                else:
+                if isinstance(records, TextRecords):
                     size += _add_row(batch, found, row, values, on_invalid, max_record_bytes)
+                else:
+                    columns = file.schema_arrow.names
+                    size += _add_record(batch, found, row, values, records, columns, max_record_bytes)
                 if size >= BATCH_BYTES or len(batch.rejected) >= BATCH_REJECTS:
                     given, read = given + size, stored * row // rows
                     if is_bomb(given, read):
@@ -102,11 +103,14 @@ def _stored_ends(metadata: pq.FileMetaData, size: int) -> list[int]:
 
 
 def _rows(
-    file: pq.ParquetFile, path: Path, groups: range, records: Records, fields: Sequence[str]
+    file: pq.ParquetFile,
+    path: Path,
+    groups: range,
+    records: Records,
+    fields: Sequence[str],
+    on_invalid: OnInvalid,
 ) -> Iterator[tuple[Any, ...]]:
-    """The text of each row, as bytes or None, or its record, or a reason why there is none; and the values of the fields,
-    as strings.
-    """
+    """The text of each row, as bytes or None, or what ``rows_as_records`` makes of it; and the fields, as strings."""
     plain = records.field if isinstance(records, TextRecords) else None
     once = {name for name in file.schema_arrow.names if file.schema_arrow.names.count(name) == 1}
     there = [name for name in fields if name in once]
@@ -115,27 +119,12 @@ def _rows(
     for group in groups:
         for rows in file.iter_batches(_rows_at_once(file, path, group, names), [group], names):
             found = (
-                _whole_rows(rows.select(of_record))
+                rows_as_records(rows.select(of_record), on_invalid)
                 if plain is None
                 else rows.column(plain).cast(pa.large_binary()).to_pylist()
             )
             columns = [_strings(rows.column(name)) if name in there else repeat("") for name in fields]
             yield from zip(found, *columns, strict=False)
-
-
-def _whole_rows(rows: pa.RecordBatch) -> list[dict[str, Any] | str]:
-    """Each row as a record; as the reason, if it has a string that is not UTF-8 or a value that Python has not."""
-    try:
-        return rows.to_pylist()
-    except (ValueError, OverflowError, pa.ArrowException):
-        return [_whole_row(rows.slice(number, 1)) for number in range(len(rows))]
-
-
-def _whole_row(row: pa.RecordBatch) -> dict[str, Any] | str:
-    try:
-        return row.to_pylist()[0]
-    except (ValueError, OverflowError, pa.ArrowException) as error:
-        return f"the record cannot be read: {' '.join(str(error).split())}"
 
 
 def _rows_at_once(file: pq.ParquetFile, path: Path, group: int, names: Sequence[str]) -> int:
@@ -184,15 +173,20 @@ def _add_row(
 
 def _add_record(
     batch: Batch,
-    record: dict[str, Any],
+    found: tuple[dict[str, Any], bool] | NotADocument,
     row: int,
     fields: Sequence[str],
     records: Records,
+    columns: Sequence[str],
     max_record_bytes: int,
 ) -> int:
     try:
+        if isinstance(found, NotADocument):
+            raise found
+        record, replaced = found
         document, repaired = without_lone_surrogates(_segments(records.document(record)))
-    except NotADocument as reason:
+    except NotADocument as error:
+        reason = NoField(error.wanted, columns) if isinstance(error, NoField) else error
         batch.rejected.append(Rejected(row, -1, str(reason)))
         return 0
     size = len(raw_bytes(document))
@@ -201,7 +195,7 @@ def _add_record(
         batch.rejected.append(Rejected(row, -1, reason))
     else:
         batch.add(document, row, -1, fields)
-        batch.repaired += repaired
+        batch.repaired += repaired or replaced
     return size + sum(map(len, fields))
 
 

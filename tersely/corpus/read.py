@@ -207,14 +207,18 @@ def as_field(value: Any) -> str:
     """A value of a record as the string that a field holds.
 
     Strings stay as they are but for lone surrogates, which become U+FFFD, as does what is not UTF-8 in bytes; null is
-    ""; numbers, booleans, arrays and objects are JSON text; dates and the like are in Python's spelling.
+    "", as is what is nested too deep (about a thousand levels); numbers, booleans, arrays and objects are JSON text; dates
+    and the like are in Python's spelling.
     """
     if value is None:
         return ""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, bool | int | float | list | dict):
-        value = json.dumps(value, ensure_ascii=False, default=str)
+        try:
+            value = json.dumps(value, ensure_ascii=False, default=str)
+        except RecursionError:
+            return ""
     return without_surrogates(str(value))[0]
 
 

@@ -36,6 +36,12 @@ def test_json_values_become_strings(write_jsonl):
     assert fields["source"] == [""] * 10
 
 
+def test_a_value_nested_too_deep_to_be_spelled_is_no_value(tmp_path):
+    path = tmp_path / "docs.jsonl"
+    path.write_text('{"text": "a", "deep": %s}\n{"text": "b", "deep": 1}\n' % ("[" * 1015 + "]" * 1015))
+    assert fields_of(path, "deep") == (["a", "b"], {"deep": ["", "1"]})
+
+
 @given(st.lists(st.fixed_dictionaries({"text": st.text(max_size=5)}, optional={"lang": st.text(max_size=5)})))
 def test_every_text_has_its_own_value(tmp_path_factory, records):
     path = tmp_path_factory.mktemp("fields") / "docs.jsonl"

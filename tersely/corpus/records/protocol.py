@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol
 
 from tersely.corpus.stretches import Marked
 from tersely.errors import TerselyError
 
-_RecordsT = TypeVar("_RecordsT")
+_Given = ParamSpec("_Given")
 
 _CAUSED = (RecursionError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 """What values that nobody thought of can raise."""
@@ -71,15 +71,13 @@ class TextRecords:
         raise NotADocument(f"the field {self.field!r} is {kind_of(text)}, not a string")
 
 
-def refusing(
-    document: Callable[[_RecordsT, dict[str, Any]], Marked],
-) -> Callable[[_RecordsT, dict[str, Any]], Marked]:
+def refusing(document: Callable[_Given, Marked]) -> Callable[_Given, Marked]:
     """The method ``document``, so that whatever a record makes it raise says that it is no document: one stops no job."""
 
     @wraps(document)
-    def guarded(records: _RecordsT, record: dict[str, Any]) -> Marked:
+    def guarded(*args: _Given.args, **kwargs: _Given.kwargs) -> Marked:
         try:
-            return document(records, record)
+            return document(*args, **kwargs)
         except TerselyError:
             raise
         except _CAUSED as error:
