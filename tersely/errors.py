@@ -45,6 +45,10 @@ class PackError(TerselyError, ValueError):
     """A plan, batch or loader state does not fit the data it is used with."""
 
 
+class KernelError(TerselyError, ValueError):
+    """Tensors given to a kernel do not fit each other, or no implementation supports the call on this device."""
+
+
 class FingerprintError(TerselyError, ValueError):
     """Two things that must have been made with the same tokenizer or plan were not."""
 

@@ -1,0 +1,8 @@
+"""What runs on packed values: attention, and what stands around it, forward and backward.
+
+Each folder holds one operation: a plain PyTorch twin in ``reference``, Triton kernels, and the door that picks.
+"""
+
+from tersely.kernels.attention import Backend as Backend
+from tersely.kernels.attention import Boundaries as Boundaries
+from tersely.kernels.attention import varlen_attention as varlen_attention

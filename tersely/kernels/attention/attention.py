@@ -1,0 +1,140 @@
+"""The door to packed attention: checks, defaults, boundaries, one operator."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tersely.errors import KernelError
+from tersely.kernels.attention.backend import Backend
+from tersely.kernels.attention.boundaries import Boundaries
+from tersely.kernels.attention.operator import attention
+
+
+def varlen_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_seqlens_q: Tensor | Boundaries,
+    cu_seqlens_k: Tensor | None = None,
+    *,
+    causal: bool = False,
+    scale: float | None = None,
+    window: tuple[int, int] = (-1, -1),
+    softcap: float = 0.0,
+    sink: Tensor | None = None,
+    plus_one: bool = False,
+    gate: Tensor | None = None,
+    deterministic: bool = False,
+    return_lse: bool = False,
+    backend: Backend | str = Backend.AUTO,
+) -> Any:
+    """Softmax attention inside each document of a packed batch, forward and backward.
+
+    Legend: ``Tq``, ``Tk`` packed tokens of queries and keys, ``N`` documents, ``H`` query heads, ``KH`` key heads,
+    ``D`` head dimension.
+
+    Args:
+        q: ``(Tq, H, D)``, bf16 or fp16; fp32 and fp64 by the reference.
+        k, v: ``(Tk, KH, D)``, of the dtype of ``q``; ``H`` a multiple of ``KH``. Slices of a packed projection
+            ``(T, 3, H, D)`` are read in place.
+        cu_seqlens_q: ``(N + 1,)``, int32 or int64, on the device of ``q``: where documents begin, and the end. Or
+            ``Boundaries``, which are made once for all layers and can be prefix trees; these also say what is causal.
+        cu_seqlens_k: the same for the keys, where they are not the tokens of the queries.
+        causal: no key after its query; the last query stands at the last key.
+        scale: factor of the products, by default ``1 / sqrt(D)``.
+        window: keys to the left and right of a query that it sees, -1 for all.
+        softcap: bounds scores to ``softcap * tanh(score / softcap)``; 0 for none.
+        sink: ``(H,)``, one more logit of each row that takes weight and gives nothing; differentiable.
+        plus_one: a sink of 0: the denominator gets one more.
+        gate: ``(Tk,)``, added to the scores of each key in all heads; differentiable.
+        deterministic: the same bits from the same inputs in every run, backward too.
+        return_lse: also give the logarithm of each row's denominator, ``(H, Tq)``, fp32; differentiable.
+        backend: see ``Backend``.
+
+    Returns:
+        ``(Tq, H, D)``, and ``lse`` if asked for. Rows that see no key, slack rows past ``cu_seqlens_q[-1]`` among them,
+        are 0, have ``lse`` -inf (or the sink's) and get no gradient.
+
+    Raises:
+        KernelError: shapes, dtypes or devices do not fit, or ``backend`` does not support the call.
+    """
+    _check(q, k, v)
+    if isinstance(cu_seqlens_q, Boundaries):
+        if cu_seqlens_k is not None or causal or window != (-1, -1):
+            raise KernelError("boundaries say already what is causal and how wide the window is: give them alone")
+        bounds = cu_seqlens_q
+    else:
+        bounds = _boundaries(cu_seqlens_q, q.shape[0], cu_seqlens_k, k.shape[0], causal, window)
+    if bounds.key_start.shape[0] != q.shape[0] or bounds.query_start.shape[0] != k.shape[0]:
+        raise KernelError(
+            f"the boundaries are of {bounds.key_start.shape[0]} queries and {bounds.query_start.shape[0]} keys, but q "
+            f"has {q.shape[0]} rows and k {k.shape[0]}: give cu_seqlens_k where keys are other tokens than queries"
+        )
+    if plus_one:
+        if sink is not None:
+            raise KernelError("plus_one is a sink of 0: give it or sink, not both")
+        sink = torch.zeros(q.shape[1], dtype=torch.float32, device=q.device)
+    if sink is not None and sink.shape != (q.shape[1],):
+        raise KernelError(f"sink has shape {tuple(sink.shape)}, but q has {q.shape[1]} heads: one logit for each head")
+    if gate is not None and gate.shape != (k.shape[0],):
+        raise KernelError(f"gate has shape {tuple(gate.shape)}, but k has {k.shape[0]} rows: one number for each key")
+    scale = 1 / math.sqrt(q.shape[2]) if scale is None else scale
+    if not scale > 0 or softcap < 0:
+        raise KernelError(f"scale {scale} must be positive, and softcap {softcap} not negative")
+    out, lse = attention(
+        q, k, v,
+        bounds.key_start, bounds.key_stop, bounds.query_start, bounds.query_stop, bounds.query_tiles, bounds.key_tiles,
+        bounds.tree, bounds.documents, gate, sink, scale, softcap, deterministic, str(backend),
+    )  # fmt: skip
+    return (out, lse) if return_lse else out
+
+
+def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
+    if q.dim() != 3 or k.dim() != 3 or k.shape != v.shape or q.shape[2] != k.shape[2]:
+        raise KernelError(
+            f"q {tuple(q.shape)}, k {tuple(k.shape)} and v {tuple(v.shape)} must be (tokens, heads, head dimension), "
+            "k and v of one shape, all of one head dimension"
+        )
+    if k.shape[1] == 0 or q.shape[1] % k.shape[1]:
+        raise KernelError(f"{q.shape[1]} query heads are no multiple of {k.shape[1]} key heads")
+    if not q.dtype == k.dtype == v.dtype or not q.is_floating_point():
+        raise KernelError(f"q, k and v must have one floating dtype, not {q.dtype}, {k.dtype} and {v.dtype}")
+    if not q.device == k.device == v.device:
+        raise KernelError(f"q, k and v are on {q.device}, {k.device} and {v.device}: move them to one device")
+
+
+_RECENT: OrderedDict[tuple[Any, ...], tuple[weakref.ref[Tensor], int, Boundaries]] = OrderedDict()
+_KEPT = 8
+
+
+def _boundaries(
+    q: Tensor, tokens_q: int, k: Tensor | None, tokens_k: int, causal: bool, window: tuple[int, int]
+) -> Boundaries:
+    """Boundaries from ``cu_seqlens``; the layers of a model give the same tensor, and get the same boundaries."""
+
+    def make() -> Boundaries:
+        return Boundaries.from_cu_seqlens(
+            q, tokens_q, k, None if k is None else tokens_k, causal=causal, window=window
+        )
+
+    if k is not None or torch.compiler.is_compiling() or _capturing(q):
+        return make()  # a compiled graph merges equal calls itself, and memory of a captured one is reused
+    key = (id(q), tokens_q, causal, window)
+    found = _RECENT.get(key)
+    if found is not None and found[0]() is q and found[1] == q._version:
+        return found[2]
+    made = make()
+    _RECENT[key] = (weakref.ref(q), q._version, made)
+    while len(_RECENT) > _KEPT:
+        _RECENT.popitem(last=False)
+    return made
+
+
+def _capturing(x: Tensor) -> bool:
+    return x.is_cuda and torch.cuda.is_current_stream_capturing()

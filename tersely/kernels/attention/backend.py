@@ -1,0 +1,102 @@
+"""Which implementation runs a call, and why not the others."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+from tersely.errors import KernelError, choose
+
+
+class Backend(StrEnum):
+    """Implementations of packed attention."""
+
+    AUTO = "auto"
+    """The first of the others, from the fastest down, that supports the call."""
+
+    HOPPER = "hopper"
+    """Gluon kernels for compute capability 9.0: asynchronous copies and products, warps with roles."""
+
+    TRITON = "triton"
+    """Portable Triton kernels: every mask and option, deterministic."""
+
+    REFERENCE = "reference"
+    """Plain PyTorch: any device, fp32 and fp64 too; slow."""
+
+
+def pick(
+    backend: str, q: Tensor, k: Tensor, v: Tensor, *, tree: bool, softcap: float, gated: bool, deterministic: bool
+) -> Backend:  # fmt: skip
+    """The implementation of a call.
+
+    Raises:
+        KernelError: the one that was asked for does not support the call; the message says why.
+    """
+    wanted = choose(Backend, backend)
+    call = dict(tree=tree, softcap=softcap, gated=gated, deterministic=deterministic)
+    if wanted is not Backend.AUTO:
+        if (why := why_not(wanted, q, k, v, **call)) is not None:
+            raise KernelError(f"backend={str(wanted)!r} cannot run this call: {why}; use backend='auto'")
+        return wanted
+    for candidate in (Backend.HOPPER, Backend.TRITON):
+        if why_not(candidate, q, k, v, **call) is None:
+            return candidate
+    return Backend.REFERENCE
+
+
+def why_not(
+    backend: Backend, q: Tensor, k: Tensor, v: Tensor, *,
+    tree: bool = False, softcap: float = 0.0, gated: bool = False, deterministic: bool = False,
+) -> str | None:  # fmt: skip
+    """Why ``backend`` does not run this call here, or None if it does."""
+    if backend is Backend.REFERENCE:
+        return None
+    if (why := why_not_here(backend, q.device)) is not None:
+        return why
+    if q.dtype not in (torch.bfloat16, torch.float16) and not interpreting():
+        return f"its products are of bf16 or fp16, not {q.dtype}"
+    if q.shape[-1] % 8 or q.shape[-1] > 256:
+        return f"the head dimension is {q.shape[-1]}, not a multiple of 8 up to 256"
+    if backend is Backend.HOPPER:
+        from tersely.kernels.attention import hopper
+
+        if tree or softcap or gated:
+            return "prefix trees, soft-caps and gates are in the portable kernels only"
+        return hopper.why_not(q, k, v, deterministic=deterministic)
+    return None
+
+
+def why_not_here(backend: Backend, device: torch.device) -> str | None:
+    """Why ``backend`` does not run on this device with what is installed, or None if it does."""
+    if backend is Backend.REFERENCE:
+        return None
+    if (version := triton_version()) is None:
+        return "triton is not installed (pip install 'tersely[gpu]')"
+    if device.type != "cuda":
+        return None if interpreting() and backend is Backend.TRITON else f"tensors are on {device.type}, not on a GPU"
+    if backend is Backend.HOPPER:
+        from tersely.kernels.attention import hopper
+
+        if torch.cuda.get_device_capability(device) != (9, 0):
+            return "the GPU is not of compute capability 9.0"
+        return hopper.why_not_with(version)
+    return None
+
+
+@functools.cache
+def triton_version() -> str | None:
+    """The installed version of Triton."""
+    try:
+        return importlib.metadata.version("triton")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def interpreting() -> bool:
+    """Whether Triton's interpreter runs the kernels, on the CPU."""
+    return os.environ.get("TRITON_INTERPRET") == "1"

@@ -1,0 +1,221 @@
+"""Who sees whom in a packed batch: two intervals for each token, made once on the device and shared by all layers.
+
+Query ``q`` sees key ``k`` if ``key_start[q] <= k < key_stop[q]``, and the same pairs read from the key's side are
+``query_start[k] <= q < query_stop[k]``. Causal and full documents, sliding windows and cross-attention are all
+intervals from both sides. A prefix tree in depth-first order is one from the key's side only (a node is seen by
+its subtree); from the query's side the interval then covers what it sees, and both conditions must hold.
+
+    two documents of 3 and 2 tokens, causal        a prompt of 2 tokens, two answers of 1 and 2
+    key_start    0 0 0 3 3                         key_start    0 0 0 0 0
+    key_stop     1 2 3 4 5                         key_stop     1 2 3 4 5
+    query_start  0 1 2 3 4                         query_start  0 1 2 3 4
+    query_stop   3 3 3 5 5                         query_stop   5 5 3 5 5
+
+The first three vectors never decrease, nor does ``query_stop`` without a tree: so a tile of queries needs the keys
+from ``key_start`` of its first row to ``key_stop`` of its last, whatever the documents are. Rows past the last
+document see nothing. Nothing here reads a value back from the device, and all shapes follow from the numbers of
+tokens and documents: no ``max_seqlen``, no recompilation when lengths change.
+
+Legend: ``Tq``, ``Tk`` packed tokens of queries and keys, ``N`` documents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tersely.errors import KernelError
+
+TILE = 128
+"""Tokens of the tiles that ``query_tiles`` and ``key_tiles`` put in order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Boundaries:
+    """The mask of a packed batch; made by ``from_cu_seqlens``, ``from_position_ids`` or ``from_tree``.
+
+    Attributes:
+        key_start, key_stop: ``(Tq,)``, int32.
+        query_start, query_stop: ``(Tk,)``, int32.
+        query_tiles, key_tiles: ``(ceil(Tq / 128),)`` and ``(ceil(Tk / 128),)``, int32: the order in which tiles are
+            best worked on, longest document first and in it most work first.
+        tree: whether the key's side narrows what the query's side allows.
+        documents: their number where the shapes tell it, else 0: a hint for choosing tiles.
+    """
+
+    key_start: Tensor
+    key_stop: Tensor
+    query_start: Tensor
+    query_stop: Tensor
+    query_tiles: Tensor
+    key_tiles: Tensor
+    tree: bool = False
+    documents: int = 0
+
+    @staticmethod
+    def from_cu_seqlens(
+        cu_seqlens_q: Tensor,
+        tokens_q: int,
+        cu_seqlens_k: Tensor | None = None,
+        tokens_k: int | None = None,
+        *,
+        causal: bool = False,
+        window: tuple[int, int] = (-1, -1),
+    ) -> Boundaries:
+        """Documents given by their boundaries.
+
+        Args:
+            cu_seqlens_q: ``(N + 1,)``, int32 or int64, from 0, non-decreasing, at most ``tokens_q`` at the end.
+            tokens_q: ``Tq``; tokens past ``cu_seqlens_q[-1]`` are slack.
+            cu_seqlens_k: the same for the keys, if they are other tokens than the queries.
+            tokens_k: ``Tk``; needed with ``cu_seqlens_k``.
+            causal: no key after the query. Where the lengths differ, the last query stands at the last key
+                ("bottom right", as in flash attention).
+            window: keys to the left and to the right of the query that it sees besides its own; -1 for all.
+
+        Raises:
+            KernelError: shapes, dtypes or devices do not fit. Values are not looked at.
+        """
+        return Boundaries(
+            *_document_boundaries(
+                cu_seqlens_q, tokens_q, cu_seqlens_k, tokens_k, causal=causal, window=window
+            ),
+            documents=cu_seqlens_q.shape[0] - 1,
+        )
+
+    @staticmethod
+    def from_position_ids(
+        position_ids: Tensor, *, causal: bool = True, window: tuple[int, int] = (-1, -1)
+    ) -> Boundaries:
+        """Documents given by positions that start again: a token not one further than the one before begins one.
+
+        Args:
+            position_ids: ``(T,)`` or ``(1, T)``, integers on the device.
+            causal, window: as in ``from_cu_seqlens``.
+        """
+        positions = position_ids.reshape(-1)
+        tokens = positions.shape[0]
+        begins = torch.ones(tokens, dtype=torch.bool, device=positions.device)
+        begins[1:] = positions[1:] != positions[:-1] + 1
+        # Boundaries of as many documents as there are tokens, the unused ones empty at the end: a fixed shape.
+        index = torch.arange(tokens, device=positions.device)
+        cu_seqlens = torch.where(begins, index, tokens).sort().values
+        cu_seqlens = torch.nn.functional.pad(cu_seqlens, (0, 1), value=tokens)
+        return Boundaries(
+            *_document_boundaries(cu_seqlens, tokens, None, None, causal=causal, window=window)
+        )
+
+    @staticmethod
+    def from_tree(subtree_end: Tensor) -> Boundaries:
+        """Prefix trees in depth-first order: key ``k`` is seen by the queries ``k <= q < subtree_end[k]``.
+
+        A prompt with its answers is a tree of two floors; separate trees stand one after another.
+
+        Args:
+            subtree_end: ``(T,)``, integers on the device; the token after the last one below token ``k``. Slack
+                tokens have their own index, and see nothing.
+        """
+        if subtree_end.dim() != 1 or subtree_end.is_floating_point():
+            raise KernelError("subtree_end must be a vector of integers, one for each token")
+        tokens = subtree_end.shape[0]
+        index = torch.arange(tokens, dtype=torch.int32, device=subtree_end.device)
+        end = subtree_end.to(torch.int32)
+        open_until = end.cummax(0).values if tokens else end
+        start = torch.searchsorted(open_until, index, right=True, out_int32=True)
+        start = torch.minimum(start, index)
+        stop = torch.where(end > index, index + 1, start)
+        return Boundaries(
+            key_start=start,
+            key_stop=stop,
+            query_start=index,
+            query_stop=end,
+            query_tiles=_tile_order(start, stop, stop - start),
+            key_tiles=_tile_order(index, open_until, open_until - index),
+            tree=True,
+        )
+
+    def visible(self) -> Tensor:
+        """The mask in full, ``(Tq, Tk)``, bool: for tests, and for attention that knows only masks."""
+        query = torch.arange(self.key_start.shape[0], device=self.key_start.device)[:, None]
+        key = torch.arange(self.query_start.shape[0], device=self.key_start.device)[None]
+        from_query = (key >= self.key_start[:, None]) & (key < self.key_stop[:, None])
+        from_key = (query >= self.query_start) & (query < self.query_stop)
+        return from_query & from_key
+
+
+def _document_boundaries(
+    cu_seqlens_q: Tensor,
+    tokens_q: int,
+    cu_seqlens_k: Tensor | None,
+    tokens_k: int | None,
+    *,
+    causal: bool,
+    window: tuple[int, int],
+) -> tuple[Tensor, ...]:
+    _check(cu_seqlens_q, "cu_seqlens_q", tokens_q)
+    if (cu_seqlens_k is None) != (tokens_k is None):
+        raise KernelError("cu_seqlens_k and tokens_k are given together, or neither")
+    if cu_seqlens_k is None or tokens_k is None:
+        cu_seqlens_k, tokens_k = cu_seqlens_q, tokens_q
+    _check(cu_seqlens_k, "cu_seqlens_k", tokens_k)
+    if cu_seqlens_k.shape != cu_seqlens_q.shape or cu_seqlens_k.device != cu_seqlens_q.device:
+        raise KernelError(
+            f"cu_seqlens_q {tuple(cu_seqlens_q.shape)} on {cu_seqlens_q.device} and cu_seqlens_k "
+            f"{tuple(cu_seqlens_k.shape)} on {cu_seqlens_k.device} must name the same documents on one device"
+        )
+    left, right = window
+    right = 0 if causal else right
+    q, k = cu_seqlens_q.to(torch.int32), cu_seqlens_k.to(torch.int32)
+    shift = (k[1:] - q[1:]) if left >= 0 or right >= 0 else None  # of a query's index to its key's
+    key_start, key_stop, own_q = _intervals(q, k, tokens_q, shift, left, right)
+    back = None if shift is None else -shift
+    query_start, query_stop, own_k = _intervals(k, q, tokens_k, back, right, left)
+    return (
+        key_start,
+        key_stop,
+        query_start,
+        query_stop,
+        _tile_order(key_start, key_stop, own_q),
+        _tile_order(query_start, query_stop, own_k),
+    )
+
+
+def _intervals(
+    own: Tensor, other: Tensor, tokens: int, shift: Tensor | None, left: int, right: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """For each token the interval of tokens on the other side, and the length of its document there."""
+    index = torch.arange(tokens, dtype=torch.int32, device=own.device)
+    document = torch.searchsorted(own[1:].contiguous(), index, right=True, out_int32=True)
+    # Slack tokens belong to one more document, which is empty on the other side.
+    first, last = other, torch.cat([other[1:], other[-1:]])
+    start, stop = first[document], last[document]
+    length = stop - start
+    if shift is not None:
+        place = index + torch.nn.functional.pad(shift, (0, 1))[document]
+        low = torch.maximum(place - left, start) if left >= 0 else start
+        high = torch.minimum(place + (right + 1), stop) if right >= 0 else stop
+        start = torch.minimum(low, stop)
+        stop = torch.maximum(high, start)
+    return start, stop, length
+
+
+def _tile_order(start: Tensor, stop: Tensor, document: Tensor) -> Tensor:
+    """Tiles by the length of their document, then by their work, largest first; so neighbours share keys in cache."""
+    tokens = start.shape[0]
+    first = torch.arange(0, tokens, TILE, device=start.device)
+    last = (first + (TILE - 1)).clamp(max=max(tokens - 1, 0))
+    by_work = torch.argsort(stop[last] - start[first], descending=True, stable=True)
+    by_document = torch.argsort(document[first[by_work]], descending=True, stable=True)
+    return by_work[by_document].to(torch.int32)
+
+
+def _check(cu_seqlens: Tensor, name: str, tokens: int) -> None:
+    if cu_seqlens.dim() != 1 or cu_seqlens.shape[0] < 1 or cu_seqlens.dtype not in (torch.int32, torch.int64):
+        raise KernelError(
+            f"{name} must be a vector of int32 or int64 that begins with 0, but it has shape "
+            f"{tuple(cu_seqlens.shape)} and dtype {cu_seqlens.dtype}"
+        )
+    if tokens >= 2**31:
+        raise KernelError(f"{tokens} tokens are more than fit an int32: split the batch")

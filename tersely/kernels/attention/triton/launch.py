@@ -1,0 +1,136 @@
+"""Launches the portable Triton kernels: descriptors, tile sizes, grids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from tersely.kernels.attention.boundaries import TILE, Boundaries
+from tersely.kernels.attention.triton.backward import attention_backward, attention_delta
+from tersely.kernels.attention.triton.forward import attention_forward
+
+HEADS_TOGETHER = 4
+"""Heads that go through the tiles side by side: more share the cache worse, fewer leave the device idle at the end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForwardTiles:
+    """``BM`` queries, ``BN`` keys, warps of a program and stages of its pipeline."""
+
+    BM: int
+    BN: int
+    warps: int
+    stages: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackwardTiles:
+    """``BN`` keys by ``BM1`` queries for ``dK`` and ``dV``, ``BM`` queries by ``BN2`` keys for ``dQ``."""
+
+    BN: int
+    BM1: int
+    BM: int
+    BN2: int
+    warps: int
+    stages: int
+    delta: bool = True
+
+
+def forward_tiles(head_dim: int) -> ForwardTiles:
+    """What was fastest on Hopper for a head dimension (a power of two)."""
+    if head_dim > 128:
+        return ForwardTiles(BM=64, BN=32, warps=4, stages=2)
+    return ForwardTiles(BM=64, BN=64, warps=4, stages=3)
+
+
+def backward_tiles(head_dim: int, short: bool) -> BackwardTiles:
+    """What was fastest on Hopper; ``short`` documents are those where reading ``out`` again is cheaper."""
+    if head_dim > 128:
+        return BackwardTiles(BN=32, BM1=32, BM=32, BN2=32, warps=4, stages=1, delta=True)
+    return BackwardTiles(BN=64, BM1=64, BM=64, BN2=64, warps=4, stages=2, delta=not short)
+
+
+def forward(
+    q: Tensor, k: Tensor, v: Tensor, bounds: Boundaries, *,
+    scale: float, softcap: float = 0.0, sink: Tensor | None = None, gate: Tensor | None = None,
+    tiles: ForwardTiles | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """``out`` and ``lse``; arguments as in ``reference.forward``."""
+    Tq, H, D = q.shape
+    Tk, KH, _ = k.shape
+    out = torch.empty(Tq, H, D, dtype=q.dtype, device=q.device)
+    lse = torch.empty(H, Tq, dtype=torch.float32, device=q.device)
+    if not out.numel():
+        return out, lse
+    if not k.numel():
+        return _blind(out, lse, sink)
+    DP = _padded(D)
+    t = tiles or forward_tiles(DP)
+    attention_forward[(bounds.query_tiles.shape[0] * (TILE // t.BM) * H,)](
+        _rows(q, t.BM, DP), _rows(k, t.BN, DP), _rows(v, t.BN, DP), _rows(out, t.BM, DP), lse,
+        bounds.key_start, bounds.key_stop, bounds.query_stop, bounds.query_tiles,
+        lse if gate is None else gate, lse if sink is None else sink,
+        scale, softcap, Tq, Tk, H, H // KH, bounds.query_tiles.shape[0], _together(H, H // KH),
+        BM=t.BM, BN=t.BN, DP=DP, TREE=bounds.tree, GATE=gate is not None, CAP=softcap != 0, SINK=sink is not None,
+        num_warps=t.warps, num_stages=t.stages,
+    )  # fmt: skip
+    return out, lse
+
+
+def backward(
+    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, bounds: Boundaries, *,
+    scale: float, softcap: float = 0.0, gate: Tensor | None = None, dlse: Tensor | None = None,
+    tiles: BackwardTiles | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:  # fmt: skip
+    """``dq``, ``dk``, ``dv`` and ``dgate``; arguments as in ``reference.backward``."""
+    Tq, H, D = q.shape
+    Tk, KH, _ = k.shape
+    dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
+    dgate = None if gate is None else torch.empty(KH, Tk, dtype=torch.float32, device=q.device)
+    if not q.numel() or not k.numel():
+        return dq.zero_(), dk.zero_(), dv.zero_(), None if gate is None else torch.zeros_like(gate)
+    DP = _padded(D)
+    t = tiles or backward_tiles(DP, short=0 < Tq < 256 * bounds.documents)
+    delta = lse
+    if t.delta or dlse is not None:
+        delta = torch.empty_like(lse)
+        attention_delta[(triton.cdiv(Tq, 64), H)](
+            _rows(out, 64, DP), _rows(dout, 64, DP), lse if dlse is None else dlse, delta, Tq,
+            BM=64, DP=DP, DLSE=dlse is not None, num_warps=4,
+        )  # fmt: skip
+    blocks = max(bounds.query_tiles.shape[0], bounds.key_tiles.shape[0])
+    G = H // KH
+    attention_backward[(blocks * KH * (TILE // t.BN + G * (TILE // t.BM)),)](
+        *(_rows(x, t.BM, DP) for x in (q, dout, out)), *(_rows(x, t.BN2, DP) for x in (k, v)), _rows(dq, t.BM, DP),
+        *(_rows(x, t.BN, DP) for x in (k, v)), *(_rows(x, t.BM1, DP) for x in (q, dout, out)),
+        *(_rows(x, t.BN, DP) for x in (dk, dv)), lse, delta,
+        bounds.key_start, bounds.key_stop, bounds.query_start, bounds.query_stop, bounds.query_tiles,
+        bounds.key_tiles, lse if gate is None else gate, lse if dgate is None else dgate,
+        scale, softcap, Tq, Tk, KH, G, blocks, _together(KH, 1),
+        BN=t.BN, BM1=t.BM1, BM=t.BM, BN2=t.BN2, DP=DP,
+        TREE=bounds.tree, GATE=gate is not None, CAP=softcap != 0, DELTA=t.delta or dlse is not None,
+        num_warps=t.warps, num_stages=t.stages,
+    )  # fmt: skip
+    return dq, dk, dv, None if dgate is None else dgate.sum(0)
+
+
+def _rows(x: Tensor, rows: int, width: int) -> TensorDescriptor:
+    """Tiles of ``rows`` tokens of one head; what lies past the tensor is read as zero and not written."""
+    return TensorDescriptor(x, list(x.shape), list(x.stride()), [rows, 1, width])
+
+
+def _padded(head_dim: int) -> int:
+    return max(16, triton.next_power_of_2(head_dim))
+
+
+def _together(heads: int, group: int) -> int:
+    return min(heads, max(HEADS_TOGETHER, group))
+
+
+def _blind(out: Tensor, lse: Tensor, sink: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Queries without any keys."""
+    return out.zero_(), lse.copy_(sink[:, None]) if sink is not None else lse.fill_(float("-inf"))
