@@ -37,6 +37,18 @@ def place(pid, tiles, tiles_ptr, heads, HEADS_TOGETHER, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def own(desc, first, head, D: tl.constexpr, DP: tl.constexpr):
+    """The tile that a program keeps, with zeros where its rounded-up width reaches into the next head.
+
+    These zeros are in one factor of every product over the head dimension, so the tiles that stream by need none.
+    """
+    x = desc.load([first, head * D])
+    if D != DP:
+        x = tl.where(tl.arange(0, DP)[None, :] < D, x, 0.0)
+    return x
+
+
+@triton.jit
 def tanh(x):
     return 1.0 - 2.0 / (tl.math.exp2(x * (2.0 * LOG2E)) + 1.0)
 
@@ -45,10 +57,10 @@ def tanh(x):
 def _step(
     acc, norm, peak, q, k_desc, v_desc, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start, row_span,
     scale, cap, unit, Tk,
-    BN: tl.constexpr, DP: tl.constexpr, MASKED: tl.constexpr, TREE: tl.constexpr, GATE: tl.constexpr, CAP: tl.constexpr,
+    BN: tl.constexpr, D: tl.constexpr, MASKED: tl.constexpr, TREE: tl.constexpr, GATE: tl.constexpr, CAP: tl.constexpr,
 ):  # fmt: skip
     """Online softmax over keys ``kv`` to ``kv + BN``."""
-    k = k_desc.load([kv, kv_head, 0]).reshape(BN, DP)
+    k = k_desc.load([kv, kv_head * D])
     x = tl.dot(q, k.T)
     column = tl.arange(0, BN)
     if CAP:
@@ -71,7 +83,7 @@ def _step(
     shrink = tl.math.exp2(peak * unit - offset)
     norm = norm * shrink + tl.sum(p, 1)
     acc = acc * shrink[:, None]
-    v = v_desc.load([kv, kv_head, 0]).reshape(BN, DP)
+    v = v_desc.load([kv, kv_head * D])
     return tl.dot(p.to(v.dtype), v, acc), norm, higher
 
 
@@ -79,7 +91,7 @@ def _step(
 def attention_forward(
     q_desc, k_desc, v_desc, out_desc, lse_ptr, key_start_ptr, key_stop_ptr, query_stop_ptr, tiles_ptr, gate_ptr, sink_ptr,
     scale, cap, Tq, Tk, H, G, tiles, HEADS_TOGETHER,
-    BM: tl.constexpr, BN: tl.constexpr, DP: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
     TREE: tl.constexpr, GATE: tl.constexpr, CAP: tl.constexpr, SINK: tl.constexpr,
 ):  # fmt: skip
     """``out`` ``(Tq, H, D)`` and ``lse`` ``(H, Tq)``, fp32, natural logarithm; rows that see nothing: 0 and -inf."""
@@ -96,7 +108,7 @@ def attention_forward(
     end = tl.load(key_stop_ptr + last)
     unit = 1.0 if (CAP or GATE) else scale * LOG2E
     kv_head = head // G
-    q = q_desc.load([first, head, 0]).reshape(BM, DP)
+    q = own(q_desc, first, head, D, DP)
     acc = tl.zeros([BM, DP], tl.float32)
     if SINK:
         peak = tl.zeros([BM], tl.float32) + tl.load(sink_ptr + head) * LOG2E / unit
@@ -115,18 +127,18 @@ def attention_forward(
     for kv in tl.range(begin, whole_from, BN):
         acc, norm, peak = _step(
             acc, norm, peak, q, k_desc, v_desc, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start, row_span,
-            scale, cap, unit, Tk, BN, DP, True, TREE, GATE, CAP,
+            scale, cap, unit, Tk, BN, D, True, TREE, GATE, CAP,
         )  # fmt: skip
     if not TREE:
         for kv in tl.range(whole_from, whole_to, BN):
             acc, norm, peak = _step(
                 acc, norm, peak, q, k_desc, v_desc, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start, row_span,
-                scale, cap, unit, Tk, BN, DP, False, False, GATE, CAP,
+                scale, cap, unit, Tk, BN, D, False, False, GATE, CAP,
             )  # fmt: skip
         for kv in tl.range(whole_to, end, BN):
             acc, norm, peak = _step(
                 acc, norm, peak, q, k_desc, v_desc, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start, row_span,
-                scale, cap, unit, Tk, BN, DP, True, False, GATE, CAP,
+                scale, cap, unit, Tk, BN, D, True, False, GATE, CAP,
             )  # fmt: skip
     blind = norm == 0.0
     lse = tl.where(blind, float("-inf"), (peak * unit + tl.math.log2(norm)) * LN2)

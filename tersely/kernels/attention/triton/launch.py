@@ -10,7 +10,7 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from tersely.kernels.attention.boundaries import TILE, Boundaries
-from tersely.kernels.attention.triton.backward import attention_backward, attention_delta
+from tersely.kernels.attention.triton.backward import attention_backward, attention_rows
 from tersely.kernels.attention.triton.forward import attention_forward
 
 HEADS_TOGETHER = 4
@@ -37,7 +37,6 @@ class BackwardTiles:
     BN2: int
     warps: int
     stages: int
-    delta: bool = True
 
 
 def forward_tiles(head_dim: int) -> ForwardTiles:
@@ -47,11 +46,11 @@ def forward_tiles(head_dim: int) -> ForwardTiles:
     return ForwardTiles(BM=64, BN=64, warps=4, stages=3)
 
 
-def backward_tiles(head_dim: int, short: bool) -> BackwardTiles:
-    """What was fastest on Hopper; ``short`` documents are those where reading ``out`` again is cheaper."""
+def backward_tiles(head_dim: int) -> BackwardTiles:
+    """What was fastest on Hopper for a head dimension (a power of two)."""
     if head_dim > 128:
-        return BackwardTiles(BN=32, BM1=32, BM=32, BN2=32, warps=4, stages=1, delta=True)
-    return BackwardTiles(BN=64, BM1=64, BM=64, BN2=64, warps=4, stages=2, delta=not short)
+        return BackwardTiles(BN=32, BM1=32, BM=32, BN2=32, warps=4, stages=1)
+    return BackwardTiles(BN=64, BM1=64, BM=64, BN2=64, warps=4, stages=2)
 
 
 def forward(
@@ -71,11 +70,11 @@ def forward(
     DP = _padded(D)
     t = tiles or forward_tiles(DP)
     attention_forward[(bounds.query_tiles.shape[0] * (TILE // t.BM) * H,)](
-        _rows(q, t.BM, DP), _rows(k, t.BN, DP), _rows(v, t.BN, DP), _rows(out, t.BM, DP), lse,
+        _rows(q, t.BM, DP), _rows(k, t.BN, DP), _rows(v, t.BN, DP), _written(out, t.BM, DP), lse,
         bounds.key_start, bounds.key_stop, bounds.query_stop, bounds.query_tiles,
         lse if gate is None else gate, lse if sink is None else sink,
         scale, softcap, Tq, Tk, H, H // KH, bounds.query_tiles.shape[0], _together(H, H // KH),
-        BM=t.BM, BN=t.BN, DP=DP, TREE=bounds.tree, GATE=gate is not None, CAP=softcap != 0, SINK=sink is not None,
+        BM=t.BM, BN=t.BN, D=D, DP=DP, TREE=bounds.tree, GATE=gate is not None, CAP=softcap != 0, SINK=sink is not None,
         num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
     return out, lse
@@ -94,32 +93,44 @@ def backward(
     if not q.numel() or not k.numel():
         return dq.zero_(), dk.zero_(), dv.zero_(), None if gate is None else torch.zeros_like(gate)
     DP = _padded(D)
-    t = tiles or backward_tiles(DP, short=0 < Tq < 256 * bounds.documents)
-    delta = lse
-    if t.delta or dlse is not None:
-        delta = torch.empty_like(lse)
-        attention_delta[(triton.cdiv(Tq, 64), H)](
-            _rows(out, 64, DP), _rows(dout, 64, DP), lse if dlse is None else dlse, delta, Tq,
-            BM=64, DP=DP, DLSE=dlse is not None, num_warps=4,
-        )  # fmt: skip
+    t = tiles or backward_tiles(DP)
+    padded = triton.cdiv(Tq, TILE) * TILE
+    rows = torch.empty(2, H, padded, dtype=torch.float32, device=q.device)
+    attention_rows[(padded // 64, H)](
+        _rows(out, 64, DP), _rows(dout, 64, DP), lse, lse if dlse is None else dlse, rows, Tq, padded,
+        BM=64, D=D, DP=DP, DLSE=dlse is not None, num_warps=4,
+    )  # fmt: skip
     blocks = max(bounds.query_tiles.shape[0], bounds.key_tiles.shape[0])
     G = H // KH
     attention_backward[(blocks * KH * (TILE // t.BN + G * (TILE // t.BM)),)](
-        *(_rows(x, t.BM, DP) for x in (q, dout, out)), *(_rows(x, t.BN2, DP) for x in (k, v)), _rows(dq, t.BM, DP),
-        *(_rows(x, t.BN, DP) for x in (k, v)), *(_rows(x, t.BM1, DP) for x in (q, dout, out)),
-        *(_rows(x, t.BN, DP) for x in (dk, dv)), lse, delta,
+        *(_rows(x, t.BM, DP) for x in (q, dout)), *(_rows(x, t.BN2, DP) for x in (k, v)), _written(dq, t.BM, DP),
+        *(_rows(x, t.BN, DP) for x in (k, v)), *(_rows(x, t.BM1, DP) for x in (q, dout)),
+        TensorDescriptor(rows, [2 * H, padded], [padded, 1], [1, t.BM1]),
+        *(_written(x, t.BN, DP) for x in (dk, dv)), rows,
         bounds.key_start, bounds.key_stop, bounds.query_start, bounds.query_stop, bounds.query_tiles,
         bounds.key_tiles, lse if gate is None else gate, lse if dgate is None else dgate,
-        scale, softcap, Tq, Tk, KH, G, blocks, _together(KH, 1),
-        BN=t.BN, BM1=t.BM1, BM=t.BM, BN2=t.BN2, DP=DP,
-        TREE=bounds.tree, GATE=gate is not None, CAP=softcap != 0, DELTA=t.delta or dlse is not None,
+        scale, softcap, Tq, Tk, H, G, blocks, _together(KH, 1), padded,
+        BN=t.BN, BM1=t.BM1, BM=t.BM, BN2=t.BN2, D=D, DP=DP,
+        TREE=bounds.tree, GATE=gate is not None, CAP=softcap != 0,
         num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
     return dq, dk, dv, None if dgate is None else dgate.sum(0)
 
 
 def _rows(x: Tensor, rows: int, width: int) -> TensorDescriptor:
-    """Tiles of ``rows`` tokens of one head; what lies past the tensor is read as zero and not written."""
+    """Tiles to read, of ``rows`` tokens; heads stand side by side, and a tile may begin anywhere in a row.
+
+    (Tiles of a three-dimensional tensor would end at the head dimension, but then the compiler keeps the tiles that
+    stay in registers instead of shared memory, and spills.)
+    """
+    tokens, heads, head_dim = x.shape
+    if x.stride(1) != head_dim:
+        x = x.contiguous()
+    return TensorDescriptor(x, [tokens, heads * head_dim], [x.stride(0), 1], [rows, width])
+
+
+def _written(x: Tensor, rows: int, width: int) -> TensorDescriptor:
+    """Tiles to write, of ``rows`` tokens of one head; what lies past the tensor is not written."""
     return TensorDescriptor(x, list(x.shape), list(x.stride()), [rows, 1, width])
 
 
