@@ -6,3 +6,4 @@ Each folder holds one operation: a plain PyTorch twin in ``reference``, Triton k
 from tersely.kernels.attention import Backend as Backend
 from tersely.kernels.attention import Boundaries as Boundaries
 from tersely.kernels.attention import varlen_attention as varlen_attention
+from tersely.kernels.transformers import register_with_transformers as register_with_transformers

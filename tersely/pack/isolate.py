@@ -7,7 +7,7 @@ for the attention and the kinds of layers (sliding, chunked) that the model's co
     eager            additive, of the model's dtype, shape (1, 1, T, T)
     sdpa             boolean, (1, 1, T, T)
     flex_attention   a BlockMask
-    flash attention  none: it reads cu_seq_lens_q and cu_seq_lens_k
+    flash attention  none: it reads cu_seq_lens_q and cu_seq_lens_k; so does "tersely"
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Isolator:
                 attention.
         """
         attention = str(getattr(self._config, "_attn_implementation", None))
-        if "flash" in attention:
+        if "flash" in attention or attention == "tersely":
             return None
         if attention == "flex_attention":
             if get_worker_info() is not None or self._model is None:

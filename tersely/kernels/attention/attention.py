@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -109,32 +110,44 @@ def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
         raise KernelError(f"q, k and v are on {q.device}, {k.device} and {v.device}: move them to one device")
 
 
-_RECENT: OrderedDict[tuple[Any, ...], tuple[weakref.ref[Tensor], int, Boundaries]] = OrderedDict()
-_KEPT = 8
-
-
 def _boundaries(
     q: Tensor, tokens_q: int, k: Tensor | None, tokens_k: int, causal: bool, window: tuple[int, int]
 ) -> Boundaries:
-    """Boundaries from ``cu_seqlens``; the layers of a model give the same tensor, and get the same boundaries."""
-
-    def make() -> Boundaries:
-        return Boundaries.from_cu_seqlens(
+    return recent(
+        (q, k),
+        (tokens_q, tokens_k, causal, window),
+        lambda: Boundaries.from_cu_seqlens(
             q, tokens_q, k, None if k is None else tokens_k, causal=causal, window=window
-        )
+        ),
+    )
 
-    if k is not None or torch.compiler.is_compiling() or _capturing(q):
-        return make()  # a compiled graph merges equal calls itself, and memory of a captured one is reused
-    key = (id(q), tokens_q, causal, window)
+
+_RECENT: OrderedDict[tuple[Any, ...], tuple[list[weakref.ref[Tensor] | None], Boundaries]] = OrderedDict()
+_KEPT = 8
+
+
+def recent(
+    tensors: tuple[Tensor | None, ...], settings: tuple[Any, ...], make: Callable[[], Boundaries]
+) -> Boundaries:
+    """What ``make`` made for these very tensors, unchanged since: the layers of a model ask for the same boundaries.
+
+    A compiled graph merges equal calls itself, and memory of a captured one is reused: there nothing is kept.
+    """
+    if torch.compiler.is_compiling() or any(x is not None and not _lasting(x) for x in tensors):
+        return make()
+    key = (*(None if x is None else (id(x), x._version) for x in tensors), settings)
     found = _RECENT.get(key)
-    if found is not None and found[0]() is q and found[1] == q._version:
-        return found[2]
+    if found is not None and all(
+        x is None or (ref is not None and ref() is x) for x, ref in zip(tensors, found[0], strict=True)
+    ):
+        return found[1]
     made = make()
-    _RECENT[key] = (weakref.ref(q), q._version, made)
+    _RECENT[key] = ([None if x is None else weakref.ref(x) for x in tensors], made)
     while len(_RECENT) > _KEPT:
         _RECENT.popitem(last=False)
     return made
 
 
-def _capturing(x: Tensor) -> bool:
-    return x.is_cuda and torch.cuda.is_current_stream_capturing()
+def _lasting(x: Tensor) -> bool:
+    """Whether a later change of ``x`` would show, and what is made of it now will keep its place in memory."""
+    return not x.is_inference() and not (x.is_cuda and torch.cuda.is_current_stream_capturing())

@@ -34,7 +34,7 @@ TILE = 128
 
 @dataclass(frozen=True, eq=False)
 class Boundaries:
-    """The mask of a packed batch; made by ``from_cu_seqlens``, ``from_position_ids`` or ``from_tree``.
+    """The mask of a packed batch; made by one of the ``from_`` functions.
 
     Attributes:
         key_start, key_stop: ``(Tq,)``, int32.
@@ -87,25 +87,86 @@ class Boundaries:
 
     @staticmethod
     def from_position_ids(
-        position_ids: Tensor, *, causal: bool = True, window: tuple[int, int] = (-1, -1)
-    ) -> Boundaries:
+        position_ids: Tensor, mask: Tensor | None = None, *, causal: bool = True, window: tuple[int, int] = (-1, -1)
+    ) -> Boundaries:  # fmt: skip
         """Documents given by positions that start again: a token not one further than the one before begins one.
 
         Args:
-            position_ids: ``(T,)`` or ``(1, T)``, integers on the device.
+            position_ids: ``(T,)``, or ``(B, L)`` for ``B`` rows of a batch one after another; integers on the device.
+            mask: of the same shape, false (or 0) for padding, which sees nothing and is seen by none.
             causal, window: as in ``from_cu_seqlens``.
         """
-        positions = position_ids.reshape(-1)
-        tokens = positions.shape[0]
-        begins = torch.ones(tokens, dtype=torch.bool, device=positions.device)
-        begins[1:] = positions[1:] != positions[:-1] + 1
-        # Boundaries of as many documents as there are tokens, the unused ones empty at the end: a fixed shape.
-        index = torch.arange(tokens, device=positions.device)
-        cu_seqlens = torch.where(begins, index, tokens).sort().values
+        positions = torch.atleast_2d(position_ids)
+        begins = torch.ones_like(positions, dtype=torch.bool)
+        begins[:, 1:] = positions[:, 1:] != positions[:, :-1] + 1
+        documents = begins.cumsum(1)
+        if mask is not None:
+            documents = documents * mask.reshape(documents.shape).bool()
+        return Boundaries.from_document_ids(documents, causal=causal, window=window)
+
+    @staticmethod
+    def from_document_ids(
+        document_ids: Tensor, *, causal: bool = True, window: tuple[int, int] = (-1, -1)
+    ) -> Boundaries:
+        """Documents given by a number for each token; 0 is padding.
+
+        Args:
+            document_ids: ``(T,)``, or ``(B, L)``: no document goes from one row into the next. Tokens of a document
+                stand together.
+            causal, window: as in ``from_cu_seqlens``.
+        """
+        rows = torch.atleast_2d(document_ids)
+        tokens = rows.numel()
+        begins = torch.ones_like(rows, dtype=torch.bool)
+        begins[:, 1:] = (rows[:, 1:] != rows[:, :-1]) | (rows[:, 1:] == 0)
+        # As many documents as there are tokens, the unused ones empty at the end: a shape that is known.
+        index = torch.arange(tokens, device=rows.device)
+        cu_seqlens = torch.where(begins.reshape(-1), index, tokens).sort().values
         cu_seqlens = torch.nn.functional.pad(cu_seqlens, (0, 1), value=tokens)
-        return Boundaries(
-            *_document_boundaries(cu_seqlens, tokens, None, None, causal=causal, window=window)
+        *intervals, query_tiles, key_tiles = _document_boundaries(
+            cu_seqlens, tokens, None, None, causal=causal, window=window
         )
+        index = index.to(torch.int32)
+        blind = rows.reshape(-1) == 0
+        return Boundaries(*(torch.where(blind, index, x) for x in intervals), query_tiles, key_tiles)
+
+    @staticmethod
+    def from_padded(
+        mask: Tensor, queries: int, keys: int, *, causal: bool, window: tuple[int, int] = (-1, -1)
+    ) -> Boundaries:
+        """Rows of a padded batch, one after another, whose keys may reach further back than the queries (a cache).
+
+        Args:
+            mask: ``(B, n)``, true for real tokens, which stand together in each row; the last of the ``n`` is where the
+                last query stands.
+            queries: queries of each row; keys: keys of each row, at least ``n``, those past ``n`` unused.
+            causal, window: as in ``from_cu_seqlens``. Where not causal, queries are taken for real tokens all.
+        """
+        batch, seen = mask.shape
+        place = torch.arange(seen, device=mask.device)
+        mask = mask.bool()
+        first = torch.where(mask, place, seen).amin(1, keepdim=True) if seen else place.new_zeros(batch, 1)
+        end = torch.where(mask, place + 1, 0).amax(1, keepdim=True) if seen else place.new_zeros(batch, 1)
+        first = torch.minimum(first, end)
+        own = torch.arange(seen - queries, seen, device=mask.device)[None]
+        left, right = window
+        right = 0 if causal else right
+        start = torch.maximum(first, own - left) if left >= 0 else first.expand(batch, queries)
+        stop = torch.minimum(end, own + (right + 1)) if right >= 0 else end.expand(batch, queries)
+        start = torch.minimum(start, end)
+        stop = torch.maximum(start, stop)
+        row = torch.arange(batch, device=mask.device)[:, None] * keys
+        key_start = (start + row).reshape(-1).to(torch.int32)
+        key_stop = (stop + row).reshape(-1).to(torch.int32)
+        key = torch.arange(batch * keys, dtype=torch.int32, device=mask.device)
+        query_start = torch.searchsorted(key_stop, key, right=True, out_int32=True)
+        query_stop = torch.searchsorted(key_start, key, right=True, out_int32=True)
+        query_start = torch.minimum(query_start, query_stop)
+        length = (end - first).expand(batch, queries).reshape(-1)
+        return Boundaries(
+            key_start, key_stop, query_start, query_stop, _tile_order(key_start, key_stop, length),
+            _tile_order(query_start, query_stop, (end - first).expand(batch, keys).reshape(-1)),
+        )  # fmt: skip
 
     @staticmethod
     def from_tree(subtree_end: Tensor) -> Boundaries:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch._dynamo.testing
 from dense import cu_seqlens, dense_attention, document_mask
 
 from tersely.errors import KernelError
