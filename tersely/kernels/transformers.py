@@ -36,7 +36,8 @@ def register_with_transformers(name: str = NAME) -> None:
     would be seen. Nothing of transformers or of a model is changed. Registering again does no harm.
 
     Packed rows are recognised by ``cu_seq_lens_q`` (as ``tersely.pack.PackedCollator`` gives it) or by position ids that
-    start again. In fp32 the reference runs, which is exact and slow: load the model in bf16 for speed.
+    start again; under ``torch.compile`` by the first only in models whose layers are not handed position ids. In fp32 the
+    reference runs, which is exact and slow: load the model in bf16 for speed.
     """
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
@@ -53,6 +54,7 @@ def document_numbers(
     kv_offset: int = 0,
     mask_function: Callable[..., Any] | None = None,
     attention_mask: Tensor | None = None,
+    config: Any = None,
     **_: Any,
 ) -> Tensor | None:
     """The mask of one kind of layers: ``(B, n)`` numbers of documents, 0 for padding; None where there is one only.
@@ -60,27 +62,46 @@ def document_numbers(
     Raises:
         KernelError: the mask is more than causal, sliding or packed, or has holes between real tokens.
     """
+    if getattr(config, "attention_chunk_size", None):
+        raise KernelError("this model attends in chunks, which packed attention does not know: use sdpa")
     packed = _packed_numbers(mask_function)
     if attention_mask is None:
         if packed is None and isinstance(q_offset, Tensor):
-            raise KernelError("a static cache needs an attention_mask that says which keys are there: give one")
+            raise KernelError(
+                "a static cache needs an attention_mask that says which keys are there: give one"
+            )
         return packed
     mask = attention_mask[:, -kv_length:]
-    if not torch.compiler.is_compiling() and bool(((mask[:, 1:] > mask[:, :-1]).sum(1) + mask[:, 0] > 1).any()):
-        raise KernelError("attention_mask has padding between real tokens: move it to one end of each row, or use sdpa")
+    if not torch.compiler.is_compiling() and bool(
+        ((mask[:, 1:] > mask[:, :-1]).sum(1) + mask[:, 0] > 1).any()
+    ):
+        raise KernelError(
+            "attention_mask has padding between real tokens: move it to one end of each row, or use sdpa"
+        )
     return mask if packed is None else packed * mask
 
 
-_KNOWN = ("causal_mask", "bidirectional_mask", "sliding_window", "and_masks", "packed_sequence", "remap_positions")
+_KNOWN = (
+    "causal_mask",
+    "bidirectional_mask",
+    "sliding_window",
+    "and_masks",
+    "packed_sequence",
+    "remap_positions",
+)
 
 
 def _packed_numbers(mask_function: Callable[..., Any] | None) -> Tensor | None:
     """Numbers of documents that transformers found in position ids, and a check that nothing else is in the mask."""
     if mask_function is None:
         return None
-    name = mask_function.__qualname__
+    name = mask_function.__code__.co_qualname
     if not name.startswith(_KNOWN):
-        raise KernelError(f"this model masks with transformers' {name}, which packed attention does not know: use sdpa")
+        raise KernelError(
+            f"this model masks with transformers' {name}, which packed attention does not know: use sdpa"
+        )
+    if torch.compiler.is_compiling():  # closures are closed to it
+        return None
     numbers = None
     for cell in mask_function.__closure__ or ():
         inner = cell.cell_contents
@@ -111,8 +132,17 @@ def attend(
     """What transformers calls in each layer.
 
     Args:
-        query: ``(B, H, L, D)``; key, value: ``(B, KH, K, D)``.
+        module: the layer's attention, whose ``is_causal`` counts where the argument is None.
+        query: ``(B, H, L, D)``.
+        key: ``(B, KH, K, D)``.
+        value: ``(B, KH, K, D)``, or narrower.
         attention_mask: what ``document_numbers`` made.
+        dropout: must be 0.
+        scaling: factor of the products.
+        sliding_window: keys that a query sees to the left, its own included.
+        softcap: bound of the scores.
+        is_causal: no key after its query.
+        s_aux: sinks, ``(H,)``.
         kwargs: ``cu_seq_lens_q`` and ``position_ids``, where the model hands them down.
 
     Returns:
@@ -122,7 +152,9 @@ def attend(
         KernelError: dropout of attention weights, or a mask that is not ours.
     """
     if dropout:
-        raise KernelError("packed attention has no dropout of its weights: set attention_dropout to 0 in the config")
+        raise KernelError(
+            "packed attention has no dropout of its weights: set attention_dropout to 0 in the config"
+        )
     if attention_mask is not None and attention_mask.dim() != 2:
         raise KernelError(
             f"the mask has shape {tuple(attention_mask.shape)}, but packed attention is told boundaries: give a 2-D mask, "
@@ -166,7 +198,9 @@ def _boundaries(
             )  # fmt: skip
     if mask is not None and queries == keys == mask.shape[1] and causal:
         return recent(
-            (mask,), (causal, window), lambda: Boundaries.from_document_ids(mask, causal=causal, window=window)
+            (mask,),
+            (causal, window),
+            lambda: Boundaries.from_document_ids(mask, causal=causal, window=window),
         )
 
     def padded() -> Boundaries:

@@ -22,7 +22,7 @@ def padded(side, lengths=LENGTHS, vocabulary=96):
     generator = torch.Generator().manual_seed(1)
     mask = torch.zeros(len(lengths), max(lengths), dtype=torch.int64)
     for row, length in zip(mask, lengths, strict=True):
-        row[: length] = 1
+        row[:length] = 1
         if side == "left":
             row.copy_(row.flip(0))
     ids = torch.randint(2, vocabulary, mask.shape, generator=generator) * mask
@@ -109,9 +109,13 @@ def test_encoders_see_both_ways_and_no_padding(side):
 
 def test_bidirectional_windows_are_those_of_eager_attention():
     ids, mask = padded("right")
-    changes = dict(local_attention=8, global_attn_every_n_layers=2, num_hidden_layers=2, cls_token_id=2, sep_token_id=3)
+    changes = dict(
+        local_attention=8, global_attn_every_n_layers=2, num_hidden_layers=2, cls_token_id=2, sep_token_id=3
+    )
     results = [
-        small("ModernBert", attention, "Model", **changes)(input_ids=ids, attention_mask=mask).last_hidden_state[mask.bool()]
+        small("ModernBert", attention, "Model", **changes)(
+            input_ids=ids, attention_mask=mask
+        ).last_hidden_state[mask.bool()]
         for attention in ("eager", "tersely")
     ]
     assert torch.allclose(*results, atol=1e-5)
@@ -138,7 +142,7 @@ def test_dropout_of_weights_is_refused_by_name():
 
 
 def test_masks_of_other_shapes_are_refused_by_name():
-    from transformers.masking_utils import chunked_causal_mask_function, or_masks, causal_mask_function
+    from transformers.masking_utils import causal_mask_function, chunked_causal_mask_function, or_masks
 
     from tersely.kernels.transformers import document_numbers
 

@@ -14,7 +14,9 @@ DECODERS = {
     "Qwen2": {},
     "Qwen3": {},
     "Gemma2": dict(sliding_window=6, query_pre_attn_scalar=8),
-    "Gemma3": dict(sliding_window=6, layer_types=["sliding_attention", "full_attention"], query_pre_attn_scalar=8),
+    "Gemma3": dict(
+        sliding_window=6, layer_types=["sliding_attention", "full_attention"], query_pre_attn_scalar=8
+    ),
     "GPTNeoX": {},
     "Phi3": {},
     "Olmo2": {},

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tersely.errors import KernelError
+from tersely.errors import KernelError, choose
+from tersely.kernels.attention import adapters
 from tersely.kernels.attention.backend import Backend
 from tersely.kernels.attention.boundaries import Boundaries
 from tersely.kernels.attention.operator import attention
@@ -42,8 +43,8 @@ def varlen_attention(
 
     Args:
         q: ``(Tq, H, D)``, bf16 or fp16; fp32 and fp64 by the reference.
-        k, v: ``(Tk, KH, D)``, of the dtype of ``q``; ``H`` a multiple of ``KH``. Slices of a packed projection
-            ``(T, 3, H, D)`` are read in place.
+        k: ``(Tk, KH, D)``, of the dtype of ``q``; ``H`` a multiple of ``KH``.
+        v: ``(Tk, KH, D)``. Slices of a packed projection ``(T, 3, H, D)`` are read in place, all three.
         cu_seqlens_q: ``(N + 1,)``, int32 or int64, on the device of ``q``: where documents begin, and the end. Or
             ``Boundaries``, which are made once for all layers and can be prefix trees; these also say what is causal.
         cu_seqlens_k: the same for the keys, where they are not the tokens of the queries.
@@ -68,7 +69,9 @@ def varlen_attention(
     _check(q, k, v)
     if isinstance(cu_seqlens_q, Boundaries):
         if cu_seqlens_k is not None or causal or window != (-1, -1):
-            raise KernelError("boundaries say already what is causal and how wide the window is: give them alone")
+            raise KernelError(
+                "boundaries say already what is causal and how wide the window is: give them alone"
+            )
         bounds = cu_seqlens_q
     else:
         bounds = _boundaries(cu_seqlens_q, q.shape[0], cu_seqlens_k, k.shape[0], causal, window)
@@ -82,16 +85,30 @@ def varlen_attention(
             raise KernelError("plus_one is a sink of 0: give it or sink, not both")
         sink = torch.zeros(q.shape[1], dtype=torch.float32, device=q.device)
     if sink is not None and sink.shape != (q.shape[1],):
-        raise KernelError(f"sink has shape {tuple(sink.shape)}, but q has {q.shape[1]} heads: one logit for each head")
+        raise KernelError(
+            f"sink has shape {tuple(sink.shape)}, but q has {q.shape[1]} heads: one logit for each head"
+        )
     if gate is not None and gate.shape != (k.shape[0],):
-        raise KernelError(f"gate has shape {tuple(gate.shape)}, but k has {k.shape[0]} rows: one number for each key")
+        raise KernelError(
+            f"gate has shape {tuple(gate.shape)}, but k has {k.shape[0]} rows: one number for each key"
+        )
     scale = 1 / math.sqrt(q.shape[2]) if scale is None else scale
     if not scale > 0 or softcap < 0:
         raise KernelError(f"scale {scale} must be positive, and softcap {softcap} not negative")
+    wanted = choose(Backend, backend)
+    if adapters.is_adapter(wanted):
+        if isinstance(cu_seqlens_q, Boundaries) or gate is not None or return_lse or deterministic:
+            raise KernelError(
+                f"backend={str(wanted)!r} takes cu_seqlens, and gives neither lse, gates nor determinism: use backend='auto'"
+            )
+        return adapters.run(
+            wanted, q, k, v, cu_seqlens_q, cu_seqlens_q if cu_seqlens_k is None else cu_seqlens_k,
+            causal=causal, scale=scale, window=window, softcap=softcap, sink=sink,
+        )  # fmt: skip
     out, lse = attention(
         q, k, v,
         bounds.key_start, bounds.key_stop, bounds.query_start, bounds.query_stop, bounds.query_tiles, bounds.key_tiles,
-        bounds.tree, bounds.documents, gate, sink, scale, softcap, deterministic, str(backend),
+        bounds.tree, bounds.documents, gate, sink, scale, softcap, deterministic, str(wanted),
     )  # fmt: skip
     return (out, lse) if return_lse else out
 

@@ -6,6 +6,7 @@ import functools
 import importlib.metadata
 import os
 from enum import StrEnum
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +29,21 @@ class Backend(StrEnum):
     REFERENCE = "reference"
     """Plain PyTorch: any device, fp32 and fp64 too; slow."""
 
+    FLASH_ATTN = "flash_attn"
+    """FlashAttention-2, if it is installed. This and those below are never chosen by ``auto``: see ``adapters``."""
+
+    FLASH_ATTN_3 = "flash_attn_3"
+    """FlashAttention-3, if it is installed."""
+
+    FLASH_ATTN_4 = "flash_attn_4"
+    """FlashAttention-4, if it is installed."""
+
+    TORCH = "torch"
+    """torch's ``varlen_attn``."""
+
+    FLEX = "flex"
+    """torch's ``flex_attention``."""
+
 
 def pick(
     backend: str, q: Tensor, k: Tensor, v: Tensor, *, tree: bool, softcap: float, gated: bool, deterministic: bool
@@ -38,7 +54,7 @@ def pick(
         KernelError: the one that was asked for does not support the call; the message says why.
     """
     wanted = choose(Backend, backend)
-    call = dict(tree=tree, softcap=softcap, gated=gated, deterministic=deterministic)
+    call: dict[str, Any] = dict(tree=tree, softcap=softcap, gated=gated, deterministic=deterministic)
     if wanted is not Backend.AUTO:
         if (why := why_not(wanted, q, k, v, **call)) is not None:
             raise KernelError(f"backend={str(wanted)!r} cannot run this call: {why}; use backend='auto'")
@@ -78,7 +94,11 @@ def why_not_here(backend: Backend, device: torch.device) -> str | None:
     if (version := triton_version()) is None:
         return "triton is not installed (pip install 'tersely[gpu]')"
     if device.type != "cuda":
-        return None if interpreting() and backend is Backend.TRITON else f"tensors are on {device.type}, not on a GPU"
+        return (
+            None
+            if interpreting() and backend is Backend.TRITON
+            else f"tensors are on {device.type}, not on a GPU"
+        )
     if backend is Backend.HOPPER:
         from tersely.kernels.attention import hopper
 

@@ -94,7 +94,8 @@ class Boundaries:
         Args:
             position_ids: ``(T,)``, or ``(B, L)`` for ``B`` rows of a batch one after another; integers on the device.
             mask: of the same shape, false (or 0) for padding, which sees nothing and is seen by none.
-            causal, window: as in ``from_cu_seqlens``.
+            causal: as in ``from_cu_seqlens``.
+            window: as in ``from_cu_seqlens``.
         """
         positions = torch.atleast_2d(position_ids)
         begins = torch.ones_like(positions, dtype=torch.bool)
@@ -113,7 +114,8 @@ class Boundaries:
         Args:
             document_ids: ``(T,)``, or ``(B, L)``: no document goes from one row into the next. Tokens of a document
                 stand together.
-            causal, window: as in ``from_cu_seqlens``.
+            causal: as in ``from_cu_seqlens``.
+            window: as in ``from_cu_seqlens``.
         """
         rows = torch.atleast_2d(document_ids)
         tokens = rows.numel()
@@ -123,12 +125,11 @@ class Boundaries:
         index = torch.arange(tokens, device=rows.device)
         cu_seqlens = torch.where(begins.reshape(-1), index, tokens).sort().values
         cu_seqlens = torch.nn.functional.pad(cu_seqlens, (0, 1), value=tokens)
-        *intervals, query_tiles, key_tiles = _document_boundaries(
-            cu_seqlens, tokens, None, None, causal=causal, window=window
-        )
+        made = _document_boundaries(cu_seqlens, tokens, None, None, causal=causal, window=window)
         index = index.to(torch.int32)
         blind = rows.reshape(-1) == 0
-        return Boundaries(*(torch.where(blind, index, x) for x in intervals), query_tiles, key_tiles)
+        key_start, key_stop, query_start, query_stop = (torch.where(blind, index, x) for x in made[:4])
+        return Boundaries(key_start, key_stop, query_start, query_stop, *made[4:])
 
     @staticmethod
     def from_padded(
@@ -139,8 +140,10 @@ class Boundaries:
         Args:
             mask: ``(B, n)``, true for real tokens, which stand together in each row; the last of the ``n`` is where the
                 last query stands.
-            queries: queries of each row; keys: keys of each row, at least ``n``, those past ``n`` unused.
-            causal, window: as in ``from_cu_seqlens``. Where not causal, queries are taken for real tokens all.
+            queries: queries of each row.
+            keys: keys of each row, at least ``n``, those past ``n`` unused.
+            causal: as in ``from_cu_seqlens``; where it is false, all queries are taken for real tokens.
+            window: as in ``from_cu_seqlens``.
         """
         batch, seen = mask.shape
         place = torch.arange(seen, device=mask.device)
@@ -214,7 +217,7 @@ def _document_boundaries(
     *,
     causal: bool,
     window: tuple[int, int],
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     _check(cu_seqlens_q, "cu_seqlens_q", tokens_q)
     if (cu_seqlens_k is None) != (tokens_k is None):
         raise KernelError("cu_seqlens_k and tokens_k are given together, or neither")

@@ -24,10 +24,10 @@ def attention(
     scale: float, softcap: float, deterministic: bool, backend: str,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """``out`` and ``lse`` of ``reference.forward``."""
-    bounds = Boundaries(
-        key_start, key_stop, query_start, query_stop, query_tiles, key_tiles, tree, documents
-    )
-    match pick(backend, q, k, v, tree=tree, softcap=softcap, gated=gate is not None, deterministic=deterministic):
+    bounds = Boundaries(key_start, key_stop, query_start, query_stop, query_tiles, key_tiles, tree, documents)
+    match pick(
+        backend, q, k, v, tree=tree, softcap=softcap, gated=gate is not None, deterministic=deterministic
+    ):
         case Backend.HOPPER:
             from tersely.kernels.attention import hopper
 
@@ -36,7 +36,14 @@ def attention(
             from tersely.kernels.attention.triton import launch
 
             return launch.forward(
-                _strided(q), _strided(k), _strided(v), bounds, scale=scale, softcap=softcap, sink=sink, gate=gate
+                _strided(q),
+                _strided(k),
+                _strided(v),
+                bounds,
+                scale=scale,
+                softcap=softcap,
+                sink=sink,
+                gate=gate,
             )
         case _:
             return reference.forward(q, k, v, bounds, scale=scale, softcap=softcap, sink=sink, gate=gate)
@@ -56,22 +63,24 @@ def attention_backward(
     scale: float, softcap: float, deterministic: bool, backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """``dq``, ``dk``, ``dv`` and ``dgate`` of ``reference.backward``; ``dgate`` is empty without a gate."""
-    bounds = Boundaries(
-        key_start, key_stop, query_start, query_stop, query_tiles, key_tiles, tree, documents
-    )
-    arguments = dict(scale=scale, softcap=softcap, gate=gate, dlse=dlse)
-    match pick(backend, q, k, v, tree=tree, softcap=softcap, gated=gate is not None, deterministic=deterministic):
+    bounds = Boundaries(key_start, key_stop, query_start, query_stop, query_tiles, key_tiles, tree, documents)
+    arguments: dict[str, Any] = dict(scale=scale, softcap=softcap, gate=gate, dlse=dlse)
+    match pick(
+        backend, q, k, v, tree=tree, softcap=softcap, gated=gate is not None, deterministic=deterministic
+    ):
         case Backend.HOPPER if dlse is None:
             from tersely.kernels.attention import hopper
 
             dq, dk, dv = hopper.backward(
-                *map(_strided, (dout, q, k, v, out)), lse, bounds, scale=scale
-            )
+                _strided(dout), _strided(q), _strided(k), _strided(v), _strided(out), lse, bounds, scale=scale
+            )  # fmt: skip
             dgate = None
         case Backend.HOPPER | Backend.TRITON:
             from tersely.kernels.attention.triton import launch
 
-            dq, dk, dv, dgate = launch.backward(*map(_strided, (dout, q, k, v, out)), lse, bounds, **arguments)
+            dq, dk, dv, dgate = launch.backward(
+                _strided(dout), _strided(q), _strided(k), _strided(v), _strided(out), lse, bounds, **arguments
+            )  # fmt: skip
         case _:
             dq, dk, dv, dgate = reference.backward(dout, q, k, v, out, lse, bounds, **arguments)
     return dq, dk, dv, q.new_empty(0) if dgate is None or gate is None else dgate.to(gate.dtype)
@@ -115,4 +124,10 @@ def _strided(x: Tensor) -> Tensor:
     aligned = x.stride(-1) == 1 and x.data_ptr() % 16 == 0
     aligned &= all(stride * x.element_size() % 16 == 0 for stride in x.stride()[:-1])
     # A dimension that was expanded has stride 0, which no tile can be read with.
-    return x if aligned and 0 not in x.stride() else x.contiguous().clone() if x.data_ptr() % 16 else x.contiguous()
+    return (
+        x
+        if aligned and 0 not in x.stride()
+        else x.contiguous().clone()
+        if x.data_ptr() % 16
+        else x.contiguous()
+    )

@@ -29,10 +29,14 @@ def forward(
     """Attention of packed rows.
 
     Args:
-        q: ``(Tq, H, D)``; k, v: ``(Tk, KH, D)``; ``H`` a multiple of ``KH``.
+        q: ``(Tq, H, D)``.
+        k: ``(Tk, KH, D)``; ``H`` a multiple of ``KH``.
+        v: ``(Tk, KH, D)``.
         bounds: who sees whom.
-        scale: factor of the products. softcap: bound of the scores, 0 for none.
-        sink: ``(H,)``, one more logit in the denominator. gate: ``(Tk,)``, added to the scores of each key.
+        scale: factor of the products.
+        softcap: bound of the scores, 0 for none.
+        sink: ``(H,)``, one more logit in the denominator.
+        gate: ``(Tk,)``, added to the scores of each key.
 
     Returns:
         ``out`` ``(Tq, H, D)`` in the dtype of ``q``, and ``lse`` ``(H, Tq)``, fp32 or wider, natural logarithm. Rows

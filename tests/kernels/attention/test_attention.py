@@ -39,7 +39,11 @@ def batch(tokens, tokens_k, heads, head_dim, dtype, device, options, seed=0):
     def draw(*shape, dtype=dtype):
         return torch.randn(shape, generator=generator).to(device, dtype).requires_grad_()
 
-    q, k, v = draw(tokens, heads[0], head_dim), draw(tokens_k, heads[1], head_dim), draw(tokens_k, heads[1], head_dim)
+    q, k, v = (
+        draw(tokens, heads[0], head_dim),
+        draw(tokens_k, heads[1], head_dim),
+        draw(tokens_k, heads[1], head_dim),
+    )
     options = dict(options)
     if options.get("gate"):
         options["gate"] = draw(tokens_k, dtype=torch.float32)
@@ -52,12 +56,18 @@ def batch(tokens, tokens_k, heads, head_dim, dtype, device, options, seed=0):
 def dense(q, k, v, options, seen, wide=torch.float64):
     """Dense attention, differentiable, of copies in another dtype."""
     leaves = [x.detach().cpu().to(wide).requires_grad_() for x in (q, k, v)]
-    extra = {name: options[name].detach().cpu().to(wide).requires_grad_() for name in ("gate", "sink") if torch.is_tensor(options.get(name))}
+    extra = {
+        name: options[name].detach().cpu().to(wide).requires_grad_()
+        for name in ("gate", "sink")
+        if torch.is_tensor(options.get(name))
+    }
     leaves += extra.values()
     if options.get("plus_one"):
         extra["sink"] = torch.zeros(q.shape[1], dtype=wide)
     scale = options.get("scale", q.shape[2] ** -0.5)
-    out, lse = dense_attention(*leaves[:3], seen, scale, options.get("softcap", 0.0), extra.get("gate"), extra.get("sink"))
+    out, lse = dense_attention(
+        *leaves[:3], seen, scale, options.get("softcap", 0.0), extra.get("gate"), extra.get("sink")
+    )
     return out, lse, leaves
 
 
@@ -80,9 +90,23 @@ def compare(place, lengths, lengths_k, options, heads=(4, 2), head_dim=32, slack
         q, k, v, given, leaves = batch(tokens, tokens_k, heads, head_dim, dtype, place.device, options)
         cross = [] if lengths == lengths_k else [cu_seqlens(lengths_k, place.device)]
         out, lse = varlen_attention(
-            q, k, v, cu_seqlens(lengths, place.device), *cross, return_lse=True, backend=place.backend, **given
+            q,
+            k,
+            v,
+            cu_seqlens(lengths, place.device),
+            *cross,
+            return_lse=True,
+            backend=place.backend,
+            **given,
         )
-        seen = document_mask(lengths, lengths_k, tokens, tokens_k, options.get("causal", False), options.get("window", (-1, -1)))
+        seen = document_mask(
+            lengths,
+            lengths_k,
+            tokens,
+            tokens_k,
+            options.get("causal", False),
+            options.get("window", (-1, -1)),
+        )
         finish(place, dtype, q, k, v, given, leaves, out, lse, seen)
 
 
@@ -161,7 +185,9 @@ def test_heads_in_any_order_in_memory_are_read_rightly(place):
     one, other = (varlen_attention(*x, cu, causal=True, backend=place.backend) for x in (turned, plain))
     assert torch.equal(one, other)
     reach = torch.randn(2, 90, 16, device=place.device, dtype=dtype).transpose(0, 1)
-    for a, b in zip(torch.autograd.grad(one, turned, reach), torch.autograd.grad(other, plain, reach), strict=True):
+    for a, b in zip(
+        torch.autograd.grad(one, turned, reach), torch.autograd.grad(other, plain, reach), strict=True
+    ):
         assert torch.equal(a, b)
 
 
@@ -185,11 +211,19 @@ def test_queries_without_any_keys_are_zero(place):
 
 
 def test_the_reference_has_exact_gradients():
-    q, k, v, given, leaves = batch(12, 12, (2, 1), 4, torch.float64, "cpu", dict(gate=True, sink=True))
+    *_, leaves = batch(12, 12, (2, 1), 4, torch.float64, "cpu", dict(gate=True, sink=True))
 
     def run(q, k, v, gate, sink):
         return varlen_attention(
-            q, k, v, cu_seqlens([7, 0, 4]), causal=True, softcap=2.0, gate=gate.double(), sink=sink, return_lse=False
+            q,
+            k,
+            v,
+            cu_seqlens([7, 0, 4]),
+            causal=True,
+            softcap=2.0,
+            gate=gate.double(),
+            sink=sink,
+            return_lse=False,
         )
 
     double = [x.detach().double().requires_grad_() for x in leaves]
@@ -230,7 +264,9 @@ def test_it_compiles_without_graph_breaks_and_once_for_all_lengths(layers):
             expected = expected + varlen_attention(expected, k, v, cu_seqlens(lengths), causal=True)
         assert torch.allclose(out, expected, atol=1e-5)
         for a, b in zip(
-            torch.autograd.grad(out.sum(), (q, k, v)), torch.autograd.grad(expected.sum(), (q, k, v)), strict=True
+            torch.autograd.grad(out.sum(), (q, k, v)),
+            torch.autograd.grad(expected.sum(), (q, k, v)),
+            strict=True,
         ):
             assert torch.allclose(a, b, atol=1e-5)
     assert counter.frame_count == 1
@@ -265,6 +301,8 @@ def test_boundaries_change_when_the_numbers_in_cu_seqlens_change():
     ids=str,
 )
 def test_what_does_not_fit_is_refused_in_a_sentence(change, why):
-    given = dict(q=torch.zeros(8, 2, 8), k=torch.zeros(8, 2, 8), v=torch.zeros(8, 2, 8), cu_seqlens_q=cu_seqlens([8]))
+    given = dict(
+        q=torch.zeros(8, 2, 8), k=torch.zeros(8, 2, 8), v=torch.zeros(8, 2, 8), cu_seqlens_q=cu_seqlens([8])
+    )
     with pytest.raises((KernelError, ValueError), match=why):
         varlen_attention(**given | change)

@@ -29,7 +29,9 @@ def sides(bounds):
 @pytest.mark.parametrize("lengths", LENGTHS)
 def test_both_sides_say_what_the_documents_say(lengths, window, causal, slack, dtype):
     tokens = sum(lengths) + slack
-    bounds = Boundaries.from_cu_seqlens(cu_seqlens(lengths, dtype=dtype), tokens, causal=causal, window=window)
+    bounds = Boundaries.from_cu_seqlens(
+        cu_seqlens(lengths, dtype=dtype), tokens, causal=causal, window=window
+    )
     expected = document_mask(lengths, lengths, tokens, tokens, causal, window)
     for side in (*sides(bounds), bounds.visible()):
         assert torch.equal(side, expected)
@@ -45,7 +47,12 @@ def test_cross_attention_ends_at_the_bottom_right_corner(data):
     causal, window = data.draw(st.booleans()), data.draw(st.tuples(st.integers(-1, 3), st.integers(-1, 3)))
     slack_q, slack_k = data.draw(st.integers(0, 2)), data.draw(st.integers(0, 2))
     bounds = Boundaries.from_cu_seqlens(
-        cu_seqlens(queries), sum(queries) + slack_q, cu_seqlens(keys), sum(keys) + slack_k, causal=causal, window=window
+        cu_seqlens(queries),
+        sum(queries) + slack_q,
+        cu_seqlens(keys),
+        sum(keys) + slack_k,
+        causal=causal,
+        window=window,
     )
     expected = document_mask(queries, keys, sum(queries) + slack_q, sum(keys) + slack_k, causal, window)
     for side in sides(bounds):
@@ -130,4 +137,6 @@ def test_boundaries_are_made_without_waiting_for_the_device():
         ]
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert torch.equal(made[0].visible().cpu(), document_mask([100, 0, 300, 5], [100, 0, 300, 5], 410, 410, True, (20, 0)))
+    assert torch.equal(
+        made[0].visible().cpu(), document_mask([100, 0, 300, 5], [100, 0, 300, 5], 410, 410, True, (20, 0))
+    )

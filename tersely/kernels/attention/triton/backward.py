@@ -15,7 +15,7 @@ Legend: as in ``forward``; ``BM1`` queries of a step of the program of keys, ``B
 queries.
 """
 
-# pyright: basic, reportArgumentType=false, reportIndexIssue=false, reportAttributeAccessIssue=false
+# pyright: basic, reportArgumentType=false, reportIndexIssue=false, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
 
 from __future__ import annotations
 
@@ -96,7 +96,9 @@ def _keys(
     column_start = tl.load(query_start_ptr + key, mask=inside, other=0)
     column_stop = tl.load(query_stop_ptr + key, mask=inside, other=0)
     column_span = tl.maximum(column_stop - column_start, 0).to(tl.uint32)
-    begin = tl.load(query_start_ptr + first) // 4 * 4  # the copy engine wants ``rows`` at multiples of 16 bytes
+    begin = (
+        tl.load(query_start_ptr + first) // 4 * 4
+    )  # the copy engine wants ``rows`` at multiples of 16 bytes
     end = tl.max(column_stop, 0)
     if TREE:
         whole_from = end
