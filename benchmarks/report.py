@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import sys
 import time
 from pathlib import Path
 
@@ -21,6 +22,7 @@ _PACKAGES = (
     "transformers",
     "trl",
     "torch",
+    "triton",
     "megatron-core",
     "mosaicml-streaming",
     "litdata",
@@ -83,12 +85,16 @@ def _machine():
     model = next(
         (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), ""
     )
-    return {
+    machine = {
         "system": platform.platform(),
         "cpu": model,
         "cores": os.cpu_count(),
         "python": platform.python_version(),
     }
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        machine["gpu"] = torch.cuda.get_device_name()
+    return machine
 
 
 def _lines(path):

@@ -1,0 +1,47 @@
+"""The kernels compile for Hopper, use no more of it than recorded, spill nothing, and move 16 bytes at a time."""
+
+import pytest
+
+pytest.importorskip("triton")
+
+from packed_kernels import resources
+
+from tersely.kernels.compact import triton_move, triton_plan
+from tersely.kernels.segment import (
+    triton_expand,
+    triton_maxima,
+    triton_softmax,
+    triton_softmax_backward,
+    triton_sums,
+)
+
+TILE = {"ROWS": 8, "BLOCK": 512}
+NARROW = {"ROWS": 64, "BLOCK": 64}
+
+# kernel, constexprs, registers it may use, loads and stores of 16 bytes that it must have
+CASES = [
+    (triton_sums._sums, {"MEAN": False, "SPLIT": 128, **TILE}, 80, 4, 0),
+    (triton_sums._join_sums, {"MEAN": True, "SPLIT": 128, **NARROW}, 80, 8, 0),
+    (triton_maxima._maxima, {"SPLIT": 128, **TILE}, 128, 4, 0),
+    (triton_maxima._join_maxima, {"SPLIT": 128, **NARROW}, 160, 8, 0),
+    (triton_expand._expand, {"MEAN": True, "SELECT": False, "SPLIT": 64, **TILE}, 48, 0, 4),
+    (triton_expand._expand, {"MEAN": False, "SELECT": True, "SPLIT": 64, **TILE}, 64, 0, 4),
+    (triton_softmax._pool, {"SPLIT": 128, **TILE}, 104, 4, 0),
+    (triton_softmax._join_pools, {"SPLIT": 128, **NARROW}, 96, 8, 0),
+    (triton_softmax_backward._pool_backward, {"SPLIT": 16, **TILE}, 168, 4, 4),
+    (triton_move._move, TILE, 40, 4, 4),
+    (triton_plan._count, {"BLOCK": 1024}, 32, 0, 0),
+    (triton_plan._place, {"BLOCK": 1024}, 128, 0, 0),
+]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "constexprs", "registers", "loads", "stores"), CASES, ids=[case[0].__name__ for case in CASES]
+)
+def test_uses_no_more_than_recorded(kernel, constexprs, registers, loads, stores):
+    used = resources(kernel, **constexprs)
+    assert used.spills == 0
+    assert used.registers <= registers
+    assert used.shared <= 16384
+    assert used.sass.count("LDG.E.128") >= loads
+    assert used.sass.count("STG.E.128") >= stores

@@ -1,0 +1,95 @@
+"""What torch asks of every operator, and that it is captured whole: by torch.compile, and by CUDA graphs."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from calls import boundaries, calls, results
+
+from tersely.kernels.compact.operators import compact_plan, move_rows
+from tersely.kernels.segment.expand import expand_rows
+from tersely.kernels.segment.pool import softmax_pool, softmax_pool_backward
+from tersely.kernels.segment.reduce import reduce_rows, select_rows
+
+NAMES = list(calls())
+
+
+def operator_calls():
+    bounds = boundaries()
+    values, weights = torch.randn(430, 6, requires_grad=True), torch.randn(430, 2, requires_grad=True)
+    rows = torch.randn(6, 6, requires_grad=True)
+    keep = torch.rand(430) < 0.5
+    source, target, _ = compact_plan(keep, bounds, 250, "auto")
+    pooled = softmax_pool(values.detach(), weights.detach(), bounds, "auto")
+    yield expand_rows, (rows, bounds, 430, True, "auto")
+    for kind in ("sum", "mean", "max"):
+        yield reduce_rows, (values, bounds, kind, "auto")
+    yield select_rows, (rows.detach(), torch.zeros(6, 6, dtype=torch.int32), bounds, 430, "auto")
+    yield softmax_pool, (values, weights, bounds, "auto")
+    yield softmax_pool_backward, (rows.detach(), values.detach(), weights.detach(), *pooled, bounds, "auto")
+    yield compact_plan, (keep, bounds, 250, "auto")
+    yield move_rows, (values, source, target, "auto")
+
+
+def test_opcheck_passes():
+    torch.use_deterministic_algorithms(False)
+    for operator, arguments in operator_calls():
+        torch.library.opcheck(operator, arguments)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_captured_whole_by_compile(name):
+    function, inputs = calls()[name]
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    for one, other in zip(results(compiled, inputs), results(function, inputs), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", NAMES)
+def test_compiled_on_cuda_without_breaks(name):
+    function, inputs = calls("cuda")[name]
+    compiled = torch.compile(function, fullgraph=True)
+    for one, other in zip(results(compiled, inputs), results(function, inputs), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", NAMES)
+def test_graphs_replay_for_other_boundaries(name):
+    function, inputs = calls("cuda")[name]
+    later, others = calls("cuda", second=True)[name]
+    torch.use_deterministic_algorithms(False)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            results(function, inputs)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        replayed = results(function, inputs)
+    with torch.no_grad():
+        for mine, other in zip(inputs, others, strict=True):
+            mine.copy_(other)
+    graph.replay()
+    for one, other in zip(replayed, results(later, others), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", NAMES)
+def test_cuda_agrees_with_the_twin(name, dtype):
+    function, inputs = calls("cuda", "triton", dtype)[name]
+    twin, _ = calls("cuda", "reference", dtype)[name]
+    for one, other in zip(results(function, inputs), results(twin, inputs), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_the_room_needs_no_triton():
+    code = "import sys; sys.modules['triton'] = None; import torch, tersely.kernels as k; "
+    code += "k.segment_reduce(torch.ones(3, 2), torch.tensor([0, 3]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

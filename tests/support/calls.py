@@ -1,0 +1,62 @@
+"""One call of each operator of packed values, for checks that all of them must pass; by name: function and inputs.
+
+Floats among the inputs want gradients. Layouts hold short, long and empty segments and slack rows.
+"""
+
+import torch
+
+from tersely.kernels import compact, scatter_back, segment_expand, segment_reduce
+
+TOKENS = 430
+
+
+def boundaries(device="cpu", second=False):
+    """Boundaries of six segments in TOKENS rows: one of two sets of the same shape."""
+    bounds = [0, 9, 9, 10, 300, 310, 430] if second else [0, 2, 131, 131, 132, 420, 421]
+    return torch.tensor(bounds, dtype=torch.int32, device=device)
+
+
+def calls(device="cpu", backend="auto", dtype=torch.float32, second=False):
+    """A dictionary of ``(function, inputs)``; ``second`` gives other inputs of the same shapes."""
+    generator = torch.Generator().manual_seed(int(second))
+
+    def floats(*shape):
+        return torch.randn(shape, generator=generator).to(device, dtype).requires_grad_()
+
+    cu_seqlens = boundaries(device, second)
+    keep = (torch.rand(TOKENS, generator=generator) < 0.5).to(device)
+    source = torch.randperm(TOKENS, generator=generator)[:50].to(device)
+    tokens, heads = floats(TOKENS, 6), floats(TOKENS, 2, 3)
+    found = {
+        f"segment_reduce {kind}": (
+            lambda values, bounds, kind=kind: segment_reduce(values, bounds, kind, backend=backend),
+            [tokens, cu_seqlens],
+        )
+        for kind in ("sum", "mean", "max")
+    }
+    found["segment_reduce softmax"] = (
+        lambda values, weights, bounds: segment_reduce(values, bounds, "softmax", weights, backend=backend),
+        [heads, floats(TOKENS, 2), cu_seqlens],
+    )
+    found["segment_expand"] = (
+        lambda values, bounds: segment_expand(values, bounds, TOKENS, backend=backend),
+        [floats(6, 5), cu_seqlens],
+    )
+    found["compact"] = (
+        lambda values, keep, bounds: compact(values, keep, bounds, 250, backend=backend),
+        [tokens, keep, cu_seqlens],
+    )
+    found["scatter_back"] = (
+        lambda values, source: scatter_back(values, source, TOKENS, backend=backend),
+        [floats(50, 6), source],
+    )
+    return found
+
+
+def results(function, inputs):
+    """All that a call returns, and the gradients of its inputs of floats."""
+    out = function(*inputs)
+    out = list(out) if isinstance(out, tuple) else [out]
+    wanted = [tensor for tensor in inputs if tensor.requires_grad]
+    loss = sum((tensor.float() * torch.cos(tensor.float())).sum() for tensor in out if tensor.requires_grad)
+    return [*out, *torch.autograd.grad(loss, wanted)]
