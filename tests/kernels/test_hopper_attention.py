@@ -79,14 +79,14 @@ def bounds_of(lengths, key_lengths, Tq, Tk, causal=True, window=None, device="cu
     key_stop += [ok] * (Tq - oq)
     query_start += [oq] * (Tk - ok)
     query_stop += [oq] * (Tk - ok)
-    tiles = lambda n: torch.randperm(-(-n // 128)).to(torch.int32).to(device)  # noqa: E731  any order is right
     vectors = [
         torch.tensor(x, dtype=torch.int32, device=device)
         for x in (key_start, key_stop, query_start, query_stop)
     ]
     names = ("key_start", "key_stop", "query_start", "query_stop")
+    orders = [torch.randperm(-(-n // 128)).to(device, torch.int32) for n in (Tq, Tk)]  # any order is right
     return SimpleNamespace(
-        **dict(zip(names, vectors, strict=True)), query_tiles=tiles(Tq), key_tiles=tiles(Tk)
+        **dict(zip(names, vectors, strict=True)), query_tiles=orders[0], key_tiles=orders[1]
     )
 
 
@@ -116,9 +116,10 @@ def gradients(q, k, v, bounds, scale, sink, dout, dtype):
 def tensors(case, Tq, Tk, generator):
     """Queries, keys, values and the output's gradient, in the case's layout in memory."""
     (H, Hkv), D = case.heads, case.D
-    draw = lambda *shape: torch.randn(*shape, generator=generator, device="cuda", dtype=torch.float32).to(
-        case.dtype
-    )  # noqa: E731
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator, device="cuda").to(case.dtype)
+
     if case.layout == "qkv":
         qkv = draw(Tq, H + 2 * Hkv, D)
         q, k, v = qkv.split([H, Hkv, Hkv], 1)

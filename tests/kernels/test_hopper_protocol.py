@@ -46,11 +46,11 @@ class Meeting:
 class Ring:
     """Buffers with a barrier for filled and one for free, each read by `readers`."""
 
-    def __init__(self, stages, readers):
+    def __init__(self, stages, readers, writers=1):
         self.stages = stages
         self.tiles = [None] * stages
         self.reading = [0] * stages
-        self.full = [Barrier(1) for _ in range(stages)]
+        self.full = [Barrier(writers) for _ in range(stages)]
         self.empty = [Barrier(readers) for _ in range(stages)]
 
     def fill(self, i, content):
@@ -174,7 +174,8 @@ def forward_parts(items, ST):
 
 
 def backward_parts(group, n, ST):
-    q, do, k, v = Ring(ST, 2), Ring(ST, 2), Ring(2, 1), Ring(2, 1)
+    total = group * n
+    q, do, k, v = Ring(ST, 2, writers=2), Ring(ST, 2), Ring(2, 1), Ring(2, 1)
     meeting = Meeting()
     ds = [None] * 4
     ds_reading = [0] * 4
@@ -183,38 +184,47 @@ def backward_parts(group, n, ST):
     def produce():
         for c in range(2):
             yield from k.fill(c, c)
-        for c in range(2):
-            yield from v.fill(c, c)
-        for t in range(group * n):
+        for t in range(total):
             yield from q.fill(t, t)
+            if t == 0:
+                for c in range(2):
+                    yield from v.fill(c, c)
             yield from do.fill(t, t)
+            q.full[t % ST].arrive()  # lse and delta are there, too
 
     def consume(c):
         yield from k.wait(1 - c, 1 - c)
         yield from k.wait(c, c)
-        yield from v.wait(c, c)
-        for t in range(group * n):
-            yield from q.wait(t, t)
-            q.begin(t)
+        if total:
+            yield from q.wait(0, 0)
+            q.begin(0)
+            yield from v.wait(c, c)
+        for t in range(total):
             yield from do.wait(t, t)
+            yield now()  # S is there
             do.begin(t)
-            yield now()
+            yield now()  # so is dP
             mine = (t & 1) * 2 + c
             assert not ds_reading[mine], "dS is overwritten while it is read"
             ds[mine] = t
             yield meeting.come()
             for h in range(2):
-                assert ds[(t & 1) * 2 + h] == t
                 ds_reading[(t & 1) * 2 + h] += 1
                 multiplying[h] += 1
-            yield now()
+            ds_reading[mine] += 1
+            yield now()  # dV is there
+            do.end(t)
+            do.release(t)
+            if t + 1 < total:
+                yield from q.wait(t + 1, t + 1)
+                q.begin(t + 1)
+            yield now()  # dQ is there
             for h in range(2):
                 assert ds[(t & 1) * 2 + h] == t
                 ds_reading[(t & 1) * 2 + h] -= 1
                 multiplying[h] -= 1
-            do.end(t)
-            do.release(t)
-            yield now()
+            yield now()  # dK is there
+            ds_reading[mine] -= 1
             q.end(t)
             q.release(t)
         yield meeting.come()

@@ -1,4 +1,6 @@
-# pyright: basic
+# Gluon's names mean other types to the compiler than to a type checker.
+# pyright: basic, reportArgumentType=false, reportAssignmentType=false, reportCallIssue=false
+# pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false, reportOperatorIssue=false
 """Packed attention backward for Hopper: keys stay, queries stream by, and dQ is summed in memory by the copy engine.
 
 One program takes 128 consecutive packed keys of one key head. Its two warpgroups hold the gradients of 64 keys and
@@ -19,6 +21,7 @@ from tersely.kernels.attention.hopper.gluon import (
     fence_async_shared,
     gl,
     jit,
+    mbarrier,
     meet,
     reduce_tile,
     store_tile,
@@ -74,20 +77,30 @@ def finish(dq, out, scale, Tq, blocks, H: tl.constexpr, D: tl.constexpr, BM: tl.
 
 @jit
 def produce(
-    q_desc, do_desc, k_desc, v_desc, q_stride, do_stride, k_stride, v_stride, q_ring, do_ring, k_ring, v_ring,
-    n0, kv_head, group, b0, n, BM: gl.constexpr, D: gl.constexpr,
+    q_desc, do_desc, k_desc, v_desc, q_stride, do_stride, k_stride, v_stride, lse_ptr, delta_ptr, q_ring, do_ring,
+    k_ring, v_ring, lse_tiles, delta_tiles, n0, kv_head, group, b0, n, blocks, BM: gl.constexpr, D: gl.constexpr,
 ):  # fmt: skip
     """The producer warp: the keys and values once, then the queries of each head of the group."""
     for c in gl.static_range(2):
         k_ring.fill(c, k_desc, n0 + c * 64, kv_head * k_stride, 64 * D * 2)
-    for c in gl.static_range(2):
-        v_ring.fill(c, v_desc, n0 + c * 64, kv_head * v_stride, 64 * D * 2)
+    column = gl.arange(0, BM, layout=gl.BlockedLayout([BM // 32], [32], [1], [0]))
     t = 0
     for g in range(group):
         head = kv_head * group + g
+        row = head.to(gl.int64) * (blocks * 128) + column
         for i in range(n):
-            q_ring.fill(t, q_desc, (b0 + i) * BM, head * q_stride, BM * D * 2)
-            do_ring.fill(t, do_desc, (b0 + i) * BM, head * do_stride, BM * D * 2)
+            qb = (b0 + i) * BM
+            lse = gl.load(lse_ptr + row + qb)
+            delta = gl.load(delta_ptr + row + qb)
+            q_ring.fill(t, q_desc, qb, head * q_stride, BM * D * 2)
+            if t == 0:
+                for c in gl.static_range(2):
+                    v_ring.fill(c, v_desc, n0 + c * 64, kv_head * v_stride, 64 * D * 2)
+            do_ring.fill(t, do_desc, qb, head * do_stride, BM * D * 2)
+            s = t % q_ring.stages
+            lse_tiles.index(s).store(lse)
+            delta_tiles.index(s).store(delta)
+            mbarrier.arrive(q_ring.full.index(s), count=1)
             t += 1
 
 
@@ -125,18 +138,34 @@ def by_thread(x, N: gl.constexpr):
     return gl.convert_layout(gl.reshape(x, [128, N // 2]), ROW, assert_trivial=True)
 
 
+@constexpr_function
+def unpack_code(dtype):
+    """PTX of `unpack`."""
+    if dtype == gl.bfloat16:
+        return "shl.b32 $0, $2, 16; and.b32 $1, $2, 0xffff0000;"
+    return "{ .reg .b16 lo, hi; mov.b32 {lo, hi}, $2; cvt.f32.f16 $0, lo; cvt.f32.f16 $1, hi; }"
+
+
+@jit
+def unpack(x):
+    """Pairs of half precision to float32; the compiler's own conversion would undo their packing, too."""
+    code: gl.constexpr = unpack_code(x.dtype)
+    return gl.inline_asm_elementwise(code, "=r,=r,r", [x], dtype=gl.float32, is_pure=True, pack=2)
+
+
 @jit
 def consume(
-    c: gl.constexpr, dq_desc, dk_desc, dv_desc, lse_ptr, delta_ptr, query_start, query_stop, q_ring, do_ring, k_ring,
-    v_ring, ds_tiles, dq_tile, n0, kv_head, group, b0, n, Tk, blocks, scale2, scale,
+    c: gl.constexpr, dq_desc, dk_desc, dv_desc, query_start, query_stop, q_ring, do_ring, k_ring, v_ring, lse_tiles,
+    delta_tiles, ds_tiles, dq_tile, n0, kv_head, group, b0, n, Tk, blocks, scale2, scale,
     BM: gl.constexpr, D: gl.constexpr,
 ):  # fmt: skip
     """Warpgroup c: gradients of keys and values n0 + 64 c to n0 + 64 c + 63."""
     dtype: gl.constexpr = dk_desc.dtype
     S: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BM, 16])
-    O: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, D, 16])
+    ACC: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, D, 16])
+    P: gl.constexpr = gl.DotOperandLayout(0, ACC, 2)
     N: gl.constexpr = D * BM // 128
-    P: gl.constexpr = gl.DotOperandLayout(0, O, 2)
+    COLUMN: gl.constexpr = gl.SliceLayout(0, S)
     r0 = n0 + c * 64
     key = r0 + gl.arange(0, 64, layout=gl.SliceLayout(1, S))
     start = gl.load(query_start + key, mask=key < Tk, other=0)
@@ -147,51 +176,61 @@ def consume(
     last_start = gl.load(query_start + gl.minimum(r0 + 63, Tk - 1))
     first_stop = gl.load(query_stop + gl.minimum(r0, Tk - 1))
     first_stop = gl.where(r0 + 64 <= Tk, first_stop, 0)
-    column = gl.arange(0, BM, layout=gl.SliceLayout(0, S))
     zero = gl.zeros([64, BM], gl.float32, layout=S)
-    dk = gl.zeros([64, D], gl.float32, layout=O)
-    dv = gl.zeros([64, D], gl.float32, layout=O)
+    dv = gl.zeros([64, D], gl.float32, layout=ACC)
+    dk = gl.zeros([64, D], gl.float32, layout=ACC)
     k_ring.wait(1 - c)
     k = k_ring.wait(c)
-    v = v_ring.wait(c)
-    t = 0
-    for g in range(group):
-        head = kv_head * group + g
-        lse_row = lse_ptr + head.to(gl.int64) * (blocks * 128)
-        delta_row = delta_ptr + head.to(gl.int64) * (blocks * 128)
-        for i in range(n):
-            qb = (b0 + i) * BM
-            q = q_ring.wait(t)
-            s = warpgroup_mma(k, q.permute((1, 0)), zero, use_acc=False, is_async=True)
-            lse = gl.load(lse_row + qb + column)
-            do = do_ring.wait(t)
-            dp = warpgroup_mma(v, do.permute((1, 0)), zero, use_acc=False, is_async=True)
-            s = warpgroup_mma_wait(1, deps=(s,))
-            p = gl.exp2(s * scale2 - lse[None, :])
-            if (qb < last_start) | (qb + BM > first_stop):
-                seen = (column[None, :] + (qb - start)[:, None]).to(gl.uint32) < width[:, None]
-                p = gl.where(seen, p, 0.0)
-            pb = gl.convert_layout(p.to(dtype), P)
-            dv_next = warpgroup_mma(pb, do, dv, is_async=True)
-            delta = gl.load(delta_row + qb + column)
-            dp = warpgroup_mma_wait(1, deps=(dp,))
-            ds = (p * (dp - delta[None, :])).to(dtype)
-            # two pairs of buffers: the other warpgroup may still read those of the tile before
-            ds_tiles.index((t & 1) * 2 + c).store(ds)
-            fence_async_shared()
-            meet(BARRIER)
-            dq = half_of_dq(c, ds_tiles, k_ring, t, BM, N)
-            dsb = gl.convert_layout(ds, P)
-            dk_next = warpgroup_mma(dsb, q, dk, is_async=True)
-            dv, dq, pb = warpgroup_mma_wait(1, deps=(dv_next, dq, pb))
-            do_ring.release(t)
-            stores_read(0)
-            dq_tile.store(by_thread(dq, N))
-            fence_async_shared()
-            reduce_tile(dq_desc, [((head * blocks * (128 // BM) + b0 + i) * 2 + c) * 128, 0], dq_tile)
-            dk, dsb = warpgroup_mma_wait(0, deps=(dk_next, dsb))
-            q_ring.release(t)
-            t += 1
+    total = n * group
+    q = q_ring.wait(0, pred=total > 0)
+    s_next = warpgroup_mma(k, q.permute((1, 0)), zero, use_acc=False, is_async=True)
+    v = v_ring.tiles.index(c)
+    mbarrier.wait(v_ring.full.index(c), 0, pred=total > 0)
+    i = 0
+    row = kv_head * group * (blocks * (128 // BM)) + b0  # of the tile of queries among those of all heads
+    for t in range(total):
+        qb = (b0 + i) * BM
+        stage = t % q_ring.stages
+        q = q_ring.tiles.index(stage)
+        do = do_ring.wait(t)
+        lse = lse_tiles.index(stage).load(COLUMN)
+        s = warpgroup_mma_wait(0, deps=(s_next,))
+        dp = warpgroup_mma(v, do.permute((1, 0)), zero, use_acc=False, is_async=True)
+        p = gl.exp2(s * scale2 - lse[None, :])
+        if (qb < last_start) | (qb + BM > first_stop):
+            column = gl.arange(0, BM, layout=COLUMN)
+            seen = (column[None, :] + (qb - start)[:, None]).to(gl.uint32) < width[:, None]
+            p = gl.where(seen, p, 0.0)
+        pb = gl.convert_layout(p.to(dtype), P)
+        dv_next = warpgroup_mma(pb, do, dv, is_async=True)
+        delta = delta_tiles.index(stage).load(COLUMN)
+        p = unpack(gl.convert_layout(pb, S, assert_trivial=True))
+        dp = warpgroup_mma_wait(1, deps=(dp,))
+        ds = (p * (dp - delta[None, :])).to(dtype)
+        # two pairs of buffers: the other warpgroup may still read those of the tile before
+        ds_tiles.index((t & 1) * 2 + c).store(ds)
+        fence_async_shared()
+        meet(BARRIER)
+        dq = half_of_dq(c, ds_tiles, k_ring, t, BM, N)
+        dk_next = warpgroup_mma(ds_tiles.index((t & 1) * 2 + c), q, dk, is_async=True)
+        dv, pb = warpgroup_mma_wait(3, deps=(dv_next, pb))
+        do_ring.release(t)
+        q = q_ring.wait(t + 1, pred=t + 1 < total)
+        # past the last tile this multiplies what is left in the buffers, and nobody looks at it
+        s_next = warpgroup_mma(k, q.permute((1, 0)), zero, use_acc=False, is_async=True)
+        dq = warpgroup_mma_wait(2, deps=(dq,))
+        stores_read(0)
+        dq_tile.store(by_thread(dq, N))
+        fence_async_shared()
+        reduce_tile(dq_desc, [(row * 2 + c) * 128, 0], dq_tile)
+        dk = warpgroup_mma_wait(1, deps=(dk_next,))
+        q_ring.release(t)
+        i += 1
+        row += 1
+        if i == n:
+            i = 0
+            row += blocks * (128 // BM) - n
+    s = warpgroup_mma_wait(0, deps=(s_next,))
     meet(BARRIER)  # the other warpgroup multiplies with these keys, too
     k.store((dk * scale).to(dtype))
     v.store(dv.to(dtype))
@@ -227,24 +266,28 @@ def attention_backward(
     stop = gl.load(query_stop + gl.minimum(n0 + 127, Tk - 1))
     b0 = first // BM  # tiles of queries are aligned: every program adds to the same tiles of dQ
     n = gl.where(stop > first, (stop + BM - 1) // BM - b0, 0)
-    q_ring = new_ring(q_desc, ST, 2)
+    q_ring = new_ring(q_desc, ST, 2, 2)  # filled by the copy engine and by the warp, which adds lse and delta
     do_ring = new_ring(do_desc, ST, 2)
     k_ring = new_ring(k_desc, 2, 1)
     v_ring = new_ring(v_desc, 2, 1)
+    PLAIN: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
+    lse_tiles = gl.allocate_shared_memory(gl.float32, [ST, BM], PLAIN)
+    delta_tiles = gl.allocate_shared_memory(gl.float32, [ST, BM], PLAIN)
     DS: gl.constexpr = gl.NVMMASharedLayout.get_default_for([64, BM], q_desc.dtype)
     ds_tiles = gl.allocate_shared_memory(q_desc.dtype, [4, 64, BM], DS)
     dq_tiles = gl.allocate_shared_memory(gl.float32, [2, 128, dq_desc.block_shape[1]], dq_desc.layout)
     fence_async_shared()
     gl.warp_specialize(
         [
-            (consume, (0, dq_desc, dk_desc, dv_desc, lse_ptr, delta_ptr, query_start, query_stop, q_ring, do_ring,
-                       k_ring, v_ring, ds_tiles, dq_tiles.index(0), n0, kv_head, group, b0, n, Tk, blocks, scale2,
-                       scale, BM, D)),
-            (consume, (1, dq_desc, dk_desc, dv_desc, lse_ptr, delta_ptr, query_start, query_stop, q_ring, do_ring,
-                       k_ring, v_ring, ds_tiles, dq_tiles.index(1), n0, kv_head, group, b0, n, Tk, blocks, scale2,
-                       scale, BM, D)),
-            (produce, (q_desc, do_desc, k_desc, v_desc, q_stride, do_stride, k_stride, v_stride, q_ring, do_ring,
-                       k_ring, v_ring, n0, kv_head, group, b0, n, BM, D)),
+            (consume, (0, dq_desc, dk_desc, dv_desc, query_start, query_stop, q_ring, do_ring, k_ring, v_ring,
+                       lse_tiles, delta_tiles, ds_tiles, dq_tiles.index(0), n0, kv_head, group, b0, n, Tk, blocks,
+                       scale2, scale, BM, D)),
+            (consume, (1, dq_desc, dk_desc, dv_desc, query_start, query_stop, q_ring, do_ring, k_ring, v_ring,
+                       lse_tiles, delta_tiles, ds_tiles, dq_tiles.index(1), n0, kv_head, group, b0, n, Tk, blocks,
+                       scale2, scale, BM, D)),
+            (produce, (q_desc, do_desc, k_desc, v_desc, q_stride, do_stride, k_stride, v_stride, lse_ptr, delta_ptr,
+                       q_ring, do_ring, k_ring, v_ring, lse_tiles, delta_tiles, n0, kv_head, group, b0, n, blocks,
+                       BM, D)),
         ],
         [4, 1],
         [240, 24],

@@ -1,4 +1,6 @@
-# pyright: basic
+# Gluon's names mean other types to the compiler than to a type checker.
+# pyright: basic, reportArgumentType=false, reportAssignmentType=false, reportCallIssue=false
+# pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false, reportOperatorIssue=false
 """Packed attention forward for Hopper: a producer warp feeds two warpgroups from a queue of work items.
 
 An item is 128 consecutive packed queries of one head. A grid of one program for each multiprocessor draws items
@@ -82,6 +84,7 @@ def put(queue, i, index):
 
 @jit
 def get(queue, i):
+    """The index of item number i of this program."""
     index = gl.max(queue.wait(i).load(gl.BlockedLayout([1], [32], [4], [0])), 0)
     queue.release(i)
     return index
@@ -236,10 +239,10 @@ def consume(
     """Warpgroup c: the attention of 64 queries of each item."""
     dtype: gl.constexpr = o_desc.dtype
     S: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BN, 16])
-    O: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, D, 16])
-    P: gl.constexpr = gl.DotOperandLayout(0, O, 2)
+    ACC: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, D, 16])
+    P: gl.constexpr = gl.DotOperandLayout(0, ACC, 2)
     ROW: gl.constexpr = gl.SliceLayout(1, S)
-    ROW_O: gl.constexpr = gl.SliceLayout(1, O)
+    ROW_O: gl.constexpr = gl.SliceLayout(1, ACC)
     L8: gl.constexpr = gl.DistributedLinearLayout(
         [[0, 1], [8, 0]], [[0, 2], [0, 4], [1, 0], [2, 0], [4, 0]], [[16, 0], [32, 0]], [], [64, 8]
     )
@@ -263,7 +266,7 @@ def consume(
         else:
             m = gl.full([64], float("-inf"), gl.float32, layout=ROW)
             l8 = gl.full([64, 8], 0.0, gl.float32, layout=L8)
-        acc = gl.zeros([64, D], gl.float32, layout=O)
+        acc = gl.zeros([64, D], gl.float32, layout=ACC)
         p, alpha, m, l8 = softmax_step(s, m, l8, rows.n0 + rows.begin * BN, rows, scale, dtype, BN, S, P, L8)
         for i in range(rows.begin + 1, rows.end):
             k = k_ring.wait(t + i)
@@ -294,11 +297,11 @@ def consume(
         r += 1
         index = get(queue, r)
         rows_next = rows_of(work, index, c, BN, ROW)
-        l = gl.convert_layout(gl.sum(l8, 1), ROW, assert_trivial=True)
+        total = gl.convert_layout(gl.sum(l8, 1), ROW, assert_trivial=True)
         row = rows.r0 + gl.arange(0, 64, layout=ROW)
-        lse = gl.where(l == 0.0, float("-inf"), m * (scale * 0.6931471805599453) + gl.log(l))
+        lse = gl.where(total == 0.0, float("-inf"), m * (scale * 0.6931471805599453) + gl.log(total))
         gl.store(lse_ptr + rows.head.to(gl.int64) * work.Tq + row, lse, mask=row < work.Tq)
-        inverse = gl.where(l == 0.0, 0.0, 1.0 / l)
+        inverse = gl.where(total == 0.0, 0.0, 1.0 / total)
         acc, p = warpgroup_mma_wait(0, deps=(pv, p))
         v_ring.release(last)  # before any hand_back: their tiles wait for this buffer
         hand_back(t + rows.end, t + rows.n, k_ring, v_ring)

@@ -1,4 +1,6 @@
-# pyright: basic
+# Gluon's names mean other types to the compiler than to a type checker.
+# pyright: basic, reportArgumentType=false, reportAssignmentType=false, reportCallIssue=false
+# pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false, reportOperatorIssue=false
 """What the Hopper kernels need of Triton's Gluon, which is experimental: all that differs between versions is here.
 
 The kernels import the names below from this module alone. `unsupported()` says in words why they cannot be
@@ -6,6 +8,7 @@ built with the Triton that is installed, or None; ask it before importing `forwa
 """
 
 from importlib import metadata
+from typing import Any
 
 SUPPORTED = ("3.6",)
 
@@ -27,10 +30,16 @@ if unsupported() is None:
     from triton._C.libtriton import ir
     from triton.experimental import gluon
     from triton.experimental.gluon import language as gl
+    from triton.experimental.gluon._runtime import GluonASTSource as GluonASTSource
     from triton.experimental.gluon.language._core import builtin
-    from triton.experimental.gluon.language.nvidia.hopper import (
-        tma,
-    )
+    from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared as fence_async_shared
+    from triton.experimental.gluon.language.nvidia.hopper import mbarrier as mbarrier
+    from triton.experimental.gluon.language.nvidia.hopper import tma
+    from triton.experimental.gluon.language.nvidia.hopper import warpgroup_mma as warpgroup_mma
+    from triton.experimental.gluon.language.nvidia.hopper import warpgroup_mma_init as warpgroup_mma_init
+    from triton.experimental.gluon.language.nvidia.hopper import warpgroup_mma_wait as warpgroup_mma_wait
+    from triton.experimental.gluon.nvidia.hopper import TensorDescriptor as TensorDescriptor
+    from triton.language.core import _aggregate as aggregate  # noqa: F401
 
     jit = gluon.jit
     constexpr_function = gluon.constexpr_function
@@ -39,7 +48,7 @@ if unsupported() is None:
     stores_read = tma.store_wait  # waits until all but the last n stores have read their shared memory
 
     @builtin
-    def reduce_tile(descriptor, coordinates, source, _semantic=None):
+    def reduce_tile(descriptor, coordinates, source, _semantic: Any = None):
         """Add a tile in shared memory to global memory with the copy engine; Gluon 3.6 has no name for it."""
         coordinates = _semantic._convert_to_ir_values(coordinates, require_i64=False)
         kind = ir.DESCRIPTOR_REDUCE_KIND.ADD
@@ -55,6 +64,7 @@ if unsupported() is None:
 
     @constexpr_function
     def barrier_code(barrier):
+        """PTX of `meet`."""
         return f"bar.sync {int(barrier)}, 256; mov.b32 $0, $1;"
 
     @jit

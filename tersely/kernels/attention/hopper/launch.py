@@ -7,6 +7,7 @@ T packed tokens (Tq queries, Tk keys), H heads (Hkv key heads), D head dimension
 """
 
 import functools
+from importlib import import_module
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +17,7 @@ from tersely.kernels.attention.hopper.gluon import unsupported
 
 LOG2E = 1.4426950408889634
 TILE = 128  # tokens in a tile of work
+SECTION = 4  # key heads worked on at a time, so that what they read stays in the L2 cache
 LONGEST_SHORT = 192  # mean length up to which tiles of 64 keys waste less than they cost, seen on an H200
 
 
@@ -87,8 +89,7 @@ def forward(
         out (Tq, H, D) as q, and lse (H, Tq) float32: the natural logarithm of each row's denominator. A row that
         sees nothing gives zeros, and minus infinity (the sink, where there is one).
     """
-    from tersely.kernels.attention.hopper.forward import attention_forward
-
+    kernels: Any = import_module("tersely.kernels.attention.hopper.forward")
     (Tq, H, D), (Tk, Hkv, _) = q.shape, k.shape
     out = torch.empty(Tq, H, D, dtype=q.dtype, device=q.device)
     lse = torch.empty(H, Tq, dtype=torch.float32, device=q.device)
@@ -98,7 +99,7 @@ def forward(
     q, k, v = _for_copy_engine(q), _for_copy_engine(k), _for_copy_engine(v)
     config = forward_config(D, mean_length)
     tiles = -(-Tq // TILE)
-    attention_forward[(min(_multiprocessors(q.device), tiles * H),)](
+    kernels.attention_forward[(min(_multiprocessors(q.device), tiles * H),)](
         _descriptor(q, 64),
         _descriptor(k, config["BN"]),
         _descriptor(v, config["BN"]),
@@ -112,7 +113,7 @@ def forward(
         Tq,
         H,
         H // Hkv,
-        min(H, 4 * (H // Hkv)),
+        min(H, SECTION * (H // Hkv)),
         tiles,
         _head_stride(q),
         _head_stride(k),
@@ -146,10 +147,9 @@ def backward(
     Raises:
         NotImplementedError: `deterministic` is asked for.
     """
-    from tersely.kernels.attention.hopper.backward import attention_backward, finish, prepare
-
     if deterministic:
         raise NotImplementedError("the Hopper backward is not deterministic: ask `supports` first")
+    kernels: Any = import_module("tersely.kernels.attention.hopper.backward")
     (Tq, H, D), (Tk, Hkv, _) = q.shape, k.shape
     dq = torch.empty(Tq, H, D, dtype=q.dtype, device=q.device)
     dk = torch.empty(Tk, Hkv, D, dtype=k.dtype, device=k.device)
@@ -163,12 +163,12 @@ def backward(
     blocks, tiles = -(-Tq // TILE), -(-Tk // TILE)
     sums = torch.empty(H * blocks * TILE * D, dtype=torch.float32, device=q.device)
     lse2, delta = torch.empty(2, H, blocks * TILE, dtype=torch.float32, device=q.device)
-    prepare[(blocks * 2 * H,)](
+    kernels.prepare[(blocks * 2 * H,)](
         out, dout, lse, sums, lse2, delta, out.stride(0), _head_stride(out), dout.stride(0), _head_stride(dout), Tq,
         blocks, H=H, D=D, R=64, num_warps=4,
     )  # fmt: skip
     width = D * BM // 256
-    attention_backward[(tiles * Hkv,)](
+    kernels.attention_backward[(tiles * Hkv,)](
         _descriptor(q, BM),
         _descriptor(dout, BM),
         _descriptor(k, 64),
@@ -185,7 +185,7 @@ def backward(
         blocks,
         Hkv,
         H // Hkv,
-        min(Hkv, 4),
+        min(Hkv, SECTION),
         tiles,
         _head_stride(q),
         _head_stride(dout),
@@ -197,7 +197,7 @@ def backward(
         **config,
         num_warps=4,
     )
-    finish[(blocks * (TILE // BM) * H,)](sums, dq, scale, Tq, blocks, H=H, D=D, BM=BM, num_warps=4)
+    kernels.finish[(blocks * (TILE // BM) * H,)](sums, dq, scale, Tq, blocks, H=H, D=D, BM=BM, num_warps=4)
     return dq, dk, dv
 
 

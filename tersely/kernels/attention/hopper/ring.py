@@ -1,4 +1,6 @@
-# pyright: basic
+# Gluon's names mean other types to the compiler than to a type checker.
+# pyright: basic, reportArgumentType=false, reportAssignmentType=false, reportCallIssue=false
+# pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false, reportOperatorIssue=false
 """Rings of buffers in shared memory, between the producer warp and the warpgroups that read."""
 
 from tersely.kernels.attention.hopper.gluon import aggregate, constexpr_function, gl, jit, load_tile, mbarrier
@@ -37,23 +39,25 @@ class Ring:
 
     @jit
     def release(self, i):
+        """Say that this warpgroup has read tile number i."""
         mbarrier.arrive(self.empty.index(i % self.stages), count=1)
 
 
 @jit
-def new_ring(descriptor, STAGES: gl.constexpr, READERS: gl.constexpr):
+def new_ring(descriptor, STAGES: gl.constexpr, READERS: gl.constexpr, WRITERS: gl.constexpr = 1):
     """Buffers for the tiles of a descriptor, each read by READERS warpgroups."""
     rows: gl.constexpr = descriptor.block_shape[0]
     columns: gl.constexpr = descriptor.block_shape[1]
     tiles = gl.allocate_shared_memory(descriptor.dtype, [STAGES, rows, columns], descriptor.layout)
-    return with_barriers(tiles, STAGES, READERS)
+    return with_barriers(tiles, STAGES, READERS, WRITERS)
 
 
 @jit
-def with_barriers(tiles, STAGES: gl.constexpr, READERS: gl.constexpr):
+def with_barriers(tiles, STAGES: gl.constexpr, READERS: gl.constexpr, WRITERS: gl.constexpr = 1):
+    """A ring of these tiles: filled when WRITERS have arrived, free when READERS have."""
     full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     for i in gl.static_range(STAGES):
-        mbarrier.init(full.index(i), count=1)
+        mbarrier.init(full.index(i), count=WRITERS)
         mbarrier.init(empty.index(i), count=READERS)
     return Ring(tiles, full, empty, STAGES)
