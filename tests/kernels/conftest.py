@@ -1,10 +1,10 @@
 """Where a check of kernels runs: the twins, Triton's interpreter (a session of its own), or a GPU."""
 
 import os
-from typing import NamedTuple
 
 import pytest
 import torch
+from places import PLACES
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
@@ -12,18 +12,6 @@ if INTERPRETED:
     import interpreter
 
     interpreter.repair()
-
-
-class Place(NamedTuple):
-    device: str
-    backend: str
-
-
-PLACES = [
-    pytest.param(Place("cpu", "reference"), id="twin"),
-    pytest.param(Place("cpu", "triton"), id="interpreter", marks=pytest.mark.interpreter),
-    pytest.param(Place("cuda", "triton"), id="cuda", marks=pytest.mark.gpu),
-]
 
 
 def pytest_collection_modifyitems(config, items):

@@ -74,7 +74,7 @@ def torch_varlen(q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor:
 
     window = (call.window[0], 0) if call.causal else call.window
     known = inspect.signature(varlen_attn).parameters
-    gqa = {"enable_gqa": True} if "enable_gqa" in known and q.shape[1] != k.shape[1] else {}
+    gqa: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in known and q.shape[1] != k.shape[1] else {}
     return varlen_attn(
         q, k, v, call.cu_seqlens_q, call.cu_seqlens_k, call.longest_q, call.longest_k,
         scale=call.scale, window_size=window, **gqa,

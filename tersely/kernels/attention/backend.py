@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from tersely.errors import KernelError, choose
+from tersely.kernels.attention.hopper import launch
+from tersely.kernels.attention.hopper.gluon import unsupported
 
 
 class Backend(StrEnum):
@@ -79,11 +81,9 @@ def why_not(
     if q.shape[-1] % 8 or q.shape[-1] > 256:
         return f"the head dimension is {q.shape[-1]}, not a multiple of 8 up to 256"
     if backend is Backend.HOPPER:
-        from tersely.kernels.attention import hopper
-
         if tree or softcap or gated:
             return "prefix trees, soft-caps and gates are in the portable kernels only"
-        return hopper.why_not(q, k, v, deterministic=deterministic)
+        return launch.supports(q, k, v, deterministic=deterministic)
     return None
 
 
@@ -91,7 +91,7 @@ def why_not_here(backend: Backend, device: torch.device) -> str | None:
     """Why ``backend`` does not run on this device with what is installed, or None if it does."""
     if backend is Backend.REFERENCE:
         return None
-    if (version := triton_version()) is None:
+    if triton_version() is None:
         return "triton is not installed (pip install 'tersely[gpu]')"
     if device.type != "cuda":
         return (
@@ -100,11 +100,9 @@ def why_not_here(backend: Backend, device: torch.device) -> str | None:
             else f"tensors are on {device.type}, not on a GPU"
         )
     if backend is Backend.HOPPER:
-        from tersely.kernels.attention import hopper
-
         if torch.cuda.get_device_capability(device) != (9, 0):
             return "the GPU is not of compute capability 9.0"
-        return hopper.why_not_with(version)
+        return unsupported()
     return None
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from tersely.kernels.attention import reference
 from tersely.kernels.attention.backend import Backend, pick
 from tersely.kernels.attention.boundaries import Boundaries
+from tersely.kernels.attention.hopper import launch as hopper
 
 
 @torch.library.custom_op("tersely::attention", mutates_args=())
@@ -29,22 +30,15 @@ def attention(
         backend, q, k, v, tree=tree, softcap=softcap, gated=gate is not None, deterministic=deterministic
     ):
         case Backend.HOPPER:
-            from tersely.kernels.attention import hopper
-
-            return hopper.forward(_strided(q), _strided(k), _strided(v), bounds, scale=scale, sink=sink)
+            mean_length = q.shape[0] / documents if documents else None
+            sink = None if sink is None else sink.float()
+            return hopper.forward(q, k, v, bounds, scale=scale, sink=sink, mean_length=mean_length)
         case Backend.TRITON:
-            from tersely.kernels.attention.triton import launch
+            from tersely.kernels.attention.triton import launch as portable
 
-            return launch.forward(
-                _strided(q),
-                _strided(k),
-                _strided(v),
-                bounds,
-                scale=scale,
-                softcap=softcap,
-                sink=sink,
-                gate=gate,
-            )
+            return portable.forward(
+                _strided(q), _strided(k), _strided(v), bounds, scale=scale, softcap=softcap, sink=sink, gate=gate
+            )  # fmt: skip
         case _:
             return reference.forward(q, k, v, bounds, scale=scale, softcap=softcap, sink=sink, gate=gate)
 
@@ -64,21 +58,18 @@ def attention_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """``dq``, ``dk``, ``dv`` and ``dgate`` of ``reference.backward``; ``dgate`` is empty without a gate."""
     bounds = Boundaries(key_start, key_stop, query_start, query_stop, query_tiles, key_tiles, tree, documents)
+    dlse = None if dlse is None else dlse.contiguous()
     arguments: dict[str, Any] = dict(scale=scale, softcap=softcap, gate=gate, dlse=dlse)
     match pick(
         backend, q, k, v, tree=tree, softcap=softcap, gated=gate is not None, deterministic=deterministic
     ):
         case Backend.HOPPER if dlse is None:
-            from tersely.kernels.attention import hopper
-
-            dq, dk, dv = hopper.backward(
-                _strided(dout), _strided(q), _strided(k), _strided(v), _strided(out), lse, bounds, scale=scale
-            )  # fmt: skip
+            dq, dk, dv = hopper.backward(dout, q, k, v, out, lse, bounds, scale=scale)
             dgate = None
         case Backend.HOPPER | Backend.TRITON:
-            from tersely.kernels.attention.triton import launch
+            from tersely.kernels.attention.triton import launch as portable
 
-            dq, dk, dv, dgate = launch.backward(
+            dq, dk, dv, dgate = portable.backward(
                 _strided(dout), _strided(q), _strided(k), _strided(v), _strided(out), lse, bounds, **arguments
             )  # fmt: skip
         case _:

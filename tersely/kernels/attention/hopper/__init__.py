@@ -1,8 +1,5 @@
-"""Gluon kernels of packed attention for Hopper."""
+"""Packed attention on Hopper GPUs (sm_90): copy engine, warp specialisation, asynchronous matrix products.
 
-from __future__ import annotations
-
-
-def why_not_with(version: str) -> str | None:
-    """Why these kernels do not run with this version of Triton, or None."""
-    return f"there is none for triton {version} yet"
+`launch.supports` says whether a call can run here; `launch.forward` and `launch.backward` run it. The kernels are
+built on first use.
+"""

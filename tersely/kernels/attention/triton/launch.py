@@ -44,14 +44,14 @@ class BackwardTiles:
 def forward_tiles(head_dim: int) -> ForwardTiles:
     """What was fastest on Hopper for a head dimension (a power of two)."""
     if head_dim > 128:
-        return ForwardTiles(BM=64, BN=32, warps=4, stages=2)
+        return ForwardTiles(BM=128, BN=64, warps=8, stages=2)
     return ForwardTiles(BM=64, BN=64, warps=4, stages=3)
 
 
 def backward_tiles(head_dim: int) -> BackwardTiles:
     """What was fastest on Hopper for a head dimension (a power of two)."""
     if head_dim > 128:
-        return BackwardTiles(BN=32, BM1=32, BM=32, BN2=32, warps=4, stages=1)
+        return BackwardTiles(BN=64, BM1=32, BM=64, BN2=32, warps=8, stages=2)
     if head_dim > 64:
         return BackwardTiles(BN=64, BM1=64, BM=64, BN2=64, warps=4, stages=2)
     return BackwardTiles(BN=64, BM1=32, BM=64, BN2=64, warps=4, stages=3)

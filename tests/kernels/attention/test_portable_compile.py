@@ -1,0 +1,85 @@
+"""The portable kernels are compiled for sm_90 without a GPU: no spills, and products on the asynchronous matrix units."""
+
+import pytest
+
+pytest.importorskip("triton")
+
+from offline import compiled
+
+from tersely.kernels.attention.triton import launch
+from tersely.kernels.attention.triton.backward import attention_backward, attention_rows
+from tersely.kernels.attention.triton.forward import attention_forward
+
+PLAIN = dict(TREE=False, GATE=False, CAP=False)
+EVERYTHING = dict(TREE=True, GATE=True, CAP=True)
+# Bytes of stack for each thread that a kernel may spill, plain and with everything that adds to a score.
+SPILLS = {("backward", 128): (40, 120), ("backward", 256): (0, 24)}
+
+
+def tile(rows, width, kind="bf16"):
+    return f"tensordesc<{kind}[{rows}, {width}]>"
+
+
+def written(rows, width):
+    return f"tensordesc<bf16[{rows}, 1, {width}]>"
+
+
+def signature_of(kernel, descriptors):
+    floats = dict.fromkeys(("lse_ptr", "sink_ptr", "gate_ptr", "dgate_ptr", "dlse_ptr", "rows_ptr"), "*fp32")
+    numbers = dict(scale="fp32", cap="fp32")
+    kinds = {**floats, **numbers, **descriptors}
+    return {
+        parameter.name: kinds.get(parameter.name, "*i32" if parameter.name.endswith("_ptr") else "i32")
+        for parameter in kernel.params
+        if not parameter.is_constexpr
+    }
+
+
+def aligned(signature):
+    return [name for name, kind in signature.items() if kind.startswith("*")]
+
+
+def forward(D, tiles, **options):
+    descriptors = dict(
+        q_desc=tile(tiles.BM, D),
+        k_desc=tile(tiles.BN, D),
+        v_desc=tile(tiles.BN, D),
+        out_desc=written(tiles.BM, D),
+    )
+    signature = signature_of(attention_forward, descriptors)
+    constants = dict(BM=tiles.BM, BN=tiles.BN, D=D, DP=D, SINK=options["GATE"], **options)
+    return compiled(attention_forward, signature, constants, tiles.warps, tiles.stages, aligned(signature))
+
+
+def backward(D, tiles, **options):
+    descriptors = dict(
+        q_desc=tile(tiles.BM, D), dout_desc=tile(tiles.BM, D), k_steps=tile(tiles.BN2, D), v_steps=tile(tiles.BN2, D),
+        dq_desc=written(tiles.BM, D), k_desc=tile(tiles.BN, D), v_desc=tile(tiles.BN, D), q_steps=tile(tiles.BM1, D),
+        dout_steps=tile(tiles.BM1, D), rows_steps=tile(1, tiles.BM1, "fp32"), dk_desc=written(tiles.BN, D),
+        dv_desc=written(tiles.BN, D),
+    )  # fmt: skip
+    signature = signature_of(attention_backward, descriptors)
+    constants = dict(BN=tiles.BN, BM1=tiles.BM1, BM=tiles.BM, BN2=tiles.BN2, D=D, DP=D, **options)
+    return compiled(attention_backward, signature, constants, tiles.warps, tiles.stages, aligned(signature))
+
+
+@pytest.mark.parametrize("options", [PLAIN, EVERYTHING], ids=["plain", "everything"])
+@pytest.mark.parametrize("D", [64, 128, 256])
+def test_kernels_keep_to_their_registers(D, options):
+    for name, used in (
+        ("forward", forward(D, launch.forward_tiles(D), **options)),
+        ("backward", backward(D, launch.backward_tiles(D), **options)),
+    ):
+        allowed = SPILLS.get((name, D), (0, 0))[options is EVERYTHING]
+        assert used.spills <= allowed, f"{name} {D}: {used.spills} bytes"
+        assert used.sass.count("HGMMA") > 0
+        assert used.shared <= 227 * 1024
+
+
+def test_row_statistics_are_read_16_bytes_at_a_time():
+    signature = signature_of(attention_rows, dict(out_desc=tile(64, 128), dout_desc=tile(64, 128)))
+    used = compiled(
+        attention_rows, signature, dict(BM=64, D=128, DP=128, DLSE=False), 4, 3, aligned(signature)
+    )
+    assert used.spills == 0
+    assert used.sass.count("UTMALDG") == 2
