@@ -9,6 +9,7 @@ before each run. A kernel that hangs or crashes costs itself alone.
 """
 
 import argparse
+import importlib.metadata
 import inspect
 import json
 import math
@@ -266,6 +267,12 @@ def table(rows):
             print(f"  {name:14s} " + " | ".join(cells), flush=True)
 
 
+def versions():
+    packages = ("torch", "triton", "flash-attn-4", "nvidia-cutlass-dsl")
+    installed = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
+    return {name: installed[name] for name in packages if name in installed}
+
+
 def main():
     if sys.argv[1:2] == ["--check"]:
         return check(*sys.argv[2:])
@@ -280,7 +287,13 @@ def main():
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "benchmarks/results")))
     options = parser.parse_args()
     rows = run(*(x.split(",") for x in (options.heads, options.workloads, options.only)), options.rounds)
-    (options.out / "attention.json").write_text(json.dumps(rows, indent=1))
+    result = {
+        "benchmark": "attention",
+        "gpu": torch.cuda.get_device_name(),
+        "versions": versions(),
+        "rows": rows,
+    }
+    (options.out / "attention.json").write_text(json.dumps(result, indent=1) + "\n")
     return table(rows)
 
 

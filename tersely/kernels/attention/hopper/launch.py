@@ -99,31 +99,32 @@ def forward(
     q, k, v = _for_copy_engine(q), _for_copy_engine(k), _for_copy_engine(v)
     config = forward_config(D, mean_length)
     tiles = -(-Tq // TILE)
-    kernels.attention_forward[(min(_multiprocessors(q.device), tiles * H),)](
-        _descriptor(q, 64),
-        _descriptor(k, config["BN"]),
-        _descriptor(v, config["BN"]),
-        _descriptor(out, 64),
-        lse,
-        lse if sink is None else sink,
-        bounds.key_start,
-        bounds.key_stop,
-        bounds.query_tiles,
-        _counters(q.device),
-        Tq,
-        H,
-        H // Hkv,
-        min(H, SECTION * (H // Hkv)),
-        tiles,
-        _head_stride(q),
-        _head_stride(k),
-        _head_stride(v),
-        scale * LOG2E,
-        D=D,
-        SINK=sink is not None,
-        **config,
-        num_warps=4,
-    )
+    with torch.cuda.device_of(q):
+        kernels.attention_forward[(min(_multiprocessors(q.device), tiles * H),)](
+            _descriptor(q, 64),
+            _descriptor(k, config["BN"]),
+            _descriptor(v, config["BN"]),
+            _descriptor(out, 64),
+            lse,
+            lse if sink is None else sink,
+            bounds.key_start,
+            bounds.key_stop,
+            bounds.query_tiles,
+            _counters(q.device),
+            Tq,
+            H,
+            H // Hkv,
+            min(H, SECTION * (H // Hkv)),
+            tiles,
+            _head_stride(q),
+            _head_stride(k),
+            _head_stride(v),
+            scale * LOG2E,
+            D=D,
+            SINK=sink is not None,
+            **config,
+            num_warps=4,
+        )
     return out, lse
 
 
@@ -163,41 +164,44 @@ def backward(
     blocks, tiles = -(-Tq // TILE), -(-Tk // TILE)
     sums = torch.empty(H * blocks * TILE * D, dtype=torch.float32, device=q.device)
     lse2, delta = torch.empty(2, H, blocks * TILE, dtype=torch.float32, device=q.device)
-    kernels.prepare[(blocks * 2 * H,)](
-        out, dout, lse, sums, lse2, delta, out.stride(0), _head_stride(out), dout.stride(0), _head_stride(dout), Tq,
-        blocks, H=H, D=D, R=64, num_warps=4,
-    )  # fmt: skip
-    width = D * BM // 256
-    kernels.attention_backward[(tiles * Hkv,)](
-        _descriptor(q, BM),
-        _descriptor(dout, BM),
-        _descriptor(k, 64),
-        _descriptor(v, 64),
-        _describe(sums, sums.numel() // width, width, width, 128),
-        _descriptor(dk, 64),
-        _descriptor(dv, 64),
-        lse2,
-        delta,
-        bounds.query_start,
-        bounds.query_stop,
-        bounds.key_tiles,
-        Tk,
-        blocks,
-        Hkv,
-        H // Hkv,
-        min(Hkv, SECTION),
-        tiles,
-        _head_stride(q),
-        _head_stride(dout),
-        _head_stride(k),
-        _head_stride(v),
-        scale * LOG2E,
-        scale,
-        D=D,
-        **config,
-        num_warps=4,
-    )
-    kernels.finish[(blocks * (TILE // BM) * H,)](sums, dq, scale, Tq, blocks, H=H, D=D, BM=BM, num_warps=4)
+    width = D * BM // 256  # of the rows in which the sums of dQ lie, see `by_thread`
+    with torch.cuda.device_of(q):
+        kernels.prepare[(blocks * 2 * H,)](
+            out, dout, lse, sums, lse2, delta, out.stride(0), _head_stride(out), dout.stride(0), _head_stride(dout), Tq,
+            blocks, H=H, D=D, R=64, num_warps=4,
+        )  # fmt: skip
+        kernels.attention_backward[(tiles * Hkv,)](
+            _descriptor(q, BM),
+            _descriptor(dout, BM),
+            _descriptor(k, 64),
+            _descriptor(v, 64),
+            _describe(sums, sums.numel() // width, width, width, 128),
+            _descriptor(dk, 64),
+            _descriptor(dv, 64),
+            lse2,
+            delta,
+            bounds.query_start,
+            bounds.query_stop,
+            bounds.key_tiles,
+            Tk,
+            blocks,
+            Hkv,
+            H // Hkv,
+            min(Hkv, SECTION),
+            tiles,
+            _head_stride(q),
+            _head_stride(dout),
+            _head_stride(k),
+            _head_stride(v),
+            scale * LOG2E,
+            scale,
+            D=D,
+            **config,
+            num_warps=4,
+        )
+        kernels.finish[(blocks * (TILE // BM) * H,)](
+            sums, dq, scale, Tq, blocks, H=H, D=D, BM=BM, num_warps=4
+        )
     return dq, dk, dv
 
 
@@ -214,10 +218,11 @@ def backward_config(D: int) -> dict[str, Any]:
 
 
 def _for_copy_engine(x: Tensor) -> Tensor:
-    """`x`, or a copy where the copy engine could not read it: it wants strides and a start of 16 bytes."""
+    """`x`, or a copy where the copy engine could not read it: 16-byte strides and start, 32-bit coordinates."""
     T, H, D = x.shape
     steps = [x.stride(0)] * (T > 1) + [x.stride(1)] * (H > 1)
     ready = x.stride(2) == 1 and not x.data_ptr() % 16 and all(s >= D and not s % 8 for s in steps)
+    ready = ready and H * _head_stride(x) < 2**31
     return x if ready else x.clone(memory_format=torch.contiguous_format)
 
 
