@@ -218,7 +218,7 @@ def softmax_step(
     alpha = gl.exp2(m * scale - reference)
     sums = gl.convert_layout(gl.sum(gl.reshape(p, [64, BN // 8, 8]), 1), L8, assert_trivial=True)
     l8 = l8 * gl.convert_layout(alpha, gl.SliceLayout(1, L8), assert_trivial=True)[:, None] + sums
-    return gl.convert_layout(p.to(dtype), P), alpha, m_new, l8
+    return p, alpha, m_new, l8
 
 
 @jit
@@ -271,28 +271,30 @@ def consume(
         for i in range(rows.begin + 1, rows.end):
             k = k_ring.wait(t + i)
             qk = warpgroup_mma(q, k.permute((1, 0)), zero, use_acc=False, is_async=True)
+            # waits for nothing: keeps what follows behind QK
             if LATE:
-                qk, acc = warpgroup_mma_wait(
-                    1, deps=(qk, acc)
-                )  # waits for nothing: keeps the rescale behind QK
+                qk, acc, p = warpgroup_mma_wait(1, deps=(qk, acc, p))
                 acc = acc * gl.convert_layout(alpha, ROW_O)[:, None]
-            pv = warpgroup_mma(p, v_ring.wait(t + i - 1), acc, is_async=True)
+            else:
+                qk, p = warpgroup_mma_wait(1, deps=(qk, p))
+            pb = gl.convert_layout(p.to(dtype), P)
+            pv = warpgroup_mma(pb, v_ring.wait(t + i - 1), acc, is_async=True)
             s = warpgroup_mma_wait(1, deps=(qk,))
             k_ring.release(t + i)
-            p_new, alpha, m, l8 = softmax_step(s, m, l8, rows.n0 + i * BN, rows, scale, dtype, BN, S, P, L8)
+            p, alpha, m, l8 = softmax_step(s, m, l8, rows.n0 + i * BN, rows, scale, dtype, BN, S, P, L8)
             # a look at a barrier that is mostly complete by now: without this end of a block, ptxas moves the
             # wait for PV above the whole softmax
             v_ring.wait(t + i)
-            acc, p, p_new = warpgroup_mma_wait(0, deps=(pv, p, p_new))
+            acc, p, pb = warpgroup_mma_wait(0, deps=(pv, p, pb))
             v_ring.release(t + i - 1)
             if not LATE:
                 acc = acc * gl.convert_layout(alpha, ROW_O)[:, None]
-            p = p_new
         if LATE:
             acc = acc * gl.convert_layout(alpha, ROW_O)[:, None]
         q_ring.release(r)
         last = t + rows.end - 1
-        pv = warpgroup_mma(p, v_ring.wait(last), acc, is_async=True)
+        pb = gl.convert_layout(p.to(dtype), P)
+        pv = warpgroup_mma(pb, v_ring.wait(last), acc, is_async=True)
         # under PV: the next item's bounds, and this one's logarithms
         r += 1
         index = get(queue, r)
@@ -302,7 +304,7 @@ def consume(
         lse = gl.where(total == 0.0, float("-inf"), m * (scale * 0.6931471805599453) + gl.log(total))
         gl.store(lse_ptr + rows.head.to(gl.int64) * work.Tq + row, lse, mask=row < work.Tq)
         inverse = gl.where(total == 0.0, 0.0, 1.0 / total)
-        acc, p = warpgroup_mma_wait(0, deps=(pv, p))
+        acc, pb = warpgroup_mma_wait(0, deps=(pv, pb))
         v_ring.release(last)  # before any hand_back: their tiles wait for this buffer
         hand_back(t + rows.end, t + rows.n, k_ring, v_ring)
         t += rows.n
