@@ -29,17 +29,18 @@ class Barrier:
 
 
 class Meeting:
-    """A hardware barrier for two warpgroups."""
+    """A hardware barrier for two warpgroups: over when both have come, whether they wait or pass by."""
 
     def __init__(self):
-        self.here = self.phase = 0
+        self.here = set()
+        self.phase = 0
 
-    def come(self):
+    def come(self, who):
         phase = self.phase
-        self.here += 1
-        assert self.here <= 2
-        if self.here == 2:
-            self.here, self.phase = 0, phase + 1
+        assert who not in self.here, "a warpgroup counts for both"
+        self.here.add(who)
+        if len(self.here) == 2:
+            self.here, self.phase = set(), phase + 1
         return lambda: self.phase > phase
 
 
@@ -97,8 +98,9 @@ def now():
     return lambda: True
 
 
-def forward_parts(items, ST):
+def forward_parts(items, ST, turns):
     """`items`: for each the number of key tiles, and the part [begin, end) of them for each warpgroup."""
+    turn = [Meeting(), Meeting()]
     queue, k, v = Ring(2, 2), Ring(ST, 2), Ring(ST, 2)
     q = [Ring(1, 1), Ring(1, 1)]
 
@@ -116,8 +118,11 @@ def forward_parts(items, ST):
                 yield from v.fill(t, (r, i))
                 t += 1
 
-    def hand_back(t, r, first, stop):
+    def hand_back(c, t, r, first, stop):
         for i in range(first, stop):
+            if turns:
+                yield turn[c].come(c)
+                turn[1 - c].come(c)
             yield from k.wait(t + i, (r, i))
             k.release(t + i)
             yield from v.wait(t + i, (r, i))
@@ -125,10 +130,12 @@ def forward_parts(items, ST):
 
     def consume(c):
         t = r = 0
+        if turns and c == 1:
+            turn[0].come(c)
         yield from queue.wait(0, 0)
         queue.release(0)
         n, (begin, end) = items[0][0], items[0][1][c]
-        yield from hand_back(0, 0, 0, begin)
+        yield from hand_back(c, 0, 0, 0, begin)
         yield from q[c].wait(0, 0)
         yield from k.wait(begin, (0, begin))
         k.begin(begin)
@@ -139,9 +146,13 @@ def forward_parts(items, ST):
             k.release(t + begin)
             for i in range(begin + 1, end):
                 yield from k.wait(t + i, (r, i))
+                if turns:
+                    yield turn[c].come(c)
                 k.begin(t + i)
                 yield from v.wait(t + i - 1, (r, i - 1))
                 v.begin(t + i - 1)
+                if turns:
+                    turn[1 - c].come(c)
                 yield now()
                 k.end(t + i)
                 k.release(t + i)
@@ -158,17 +169,19 @@ def forward_parts(items, ST):
             queue.release(r + 1)
             v.end(last)
             v.release(last)
-            yield from hand_back(t, r, end, n)
+            yield from hand_back(c, t, r, end, n)
             t += n
             r += 1
             if following < 0:
-                return
+                break
             n, (begin, end) = items[r][0], items[r][1][c]
-            yield from hand_back(t, r, 0, begin)
+            yield from hand_back(c, t, r, 0, begin)
             yield from q[c].wait(r, r)
             yield from k.wait(t + begin, (r, begin))
             k.begin(t + begin)
             q[c].begin(r)
+        if turns and c == 0:
+            yield turn[0].come(c)
 
     return [produce(), consume(0), consume(1)]
 
@@ -207,7 +220,7 @@ def backward_parts(group, n, ST):
             mine = (t & 1) * 2 + c
             assert not ds_reading[mine], "dS is overwritten while it is read"
             ds[mine] = t
-            yield meeting.come()
+            yield meeting.come(c)
             for h in range(2):
                 ds_reading[(t & 1) * 2 + h] += 1
                 multiplying[h] += 1
@@ -227,14 +240,15 @@ def backward_parts(group, n, ST):
             ds_reading[mine] -= 1
             q.end(t)
             q.release(t)
-        yield meeting.come()
+        yield meeting.come(c)
         assert not multiplying[c], "keys are overwritten while they are read"
 
     return [produce(), consume(0), consume(1)]
 
 
+@pytest.mark.parametrize("turns", [False, True])
 @pytest.mark.parametrize("ST", [2, 3, 4])
-def test_forward_never_waits_for_itself_and_reads_only_what_is_there(ST):
+def test_forward_never_waits_for_itself_and_reads_only_what_is_there(ST, turns):
     rng = random.Random(ST)
     for _ in range(300):
         items = []
@@ -242,7 +256,7 @@ def test_forward_never_waits_for_itself_and_reads_only_what_is_there(ST):
             n = rng.randint(1, 6)
             begins = [rng.randrange(n) for _ in range(2)]
             items.append((n, [(b, rng.randint(b + 1, n)) for b in begins]))
-        run(forward_parts(items, ST), rng)
+        run(forward_parts(items, ST, turns), rng)
 
 
 @pytest.mark.parametrize("ST", [2, 3])

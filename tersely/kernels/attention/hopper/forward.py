@@ -19,6 +19,8 @@ from tersely.kernels.attention.hopper.gluon import (
     gl,
     jit,
     mbarrier,
+    meet,
+    pass_by,
     store_tile,
     stores_read,
     take_ticket,
@@ -218,13 +220,16 @@ def softmax_step(
     alpha = gl.exp2(m * scale - reference)
     sums = gl.convert_layout(gl.sum(gl.reshape(p, [64, BN // 8, 8]), 1), L8, assert_trivial=True)
     l8 = l8 * gl.convert_layout(alpha, gl.SliceLayout(1, L8), assert_trivial=True)[:, None] + sums
-    return gl.convert_layout(p.to(dtype), P), alpha, m_new, l8
+    return p, alpha, m_new, l8
 
 
 @jit
-def hand_back(first, stop, k_ring, v_ring):
-    """Tiles that this warpgroup has no use for: release them once they are there."""
+def hand_back(c: gl.constexpr, first, stop, k_ring, v_ring, TURNS: gl.constexpr):
+    """Tiles that this warpgroup has no use for: release them once they are there, and give up their turns."""
     for t in range(first, stop):
+        if TURNS:
+            meet(9 + c)
+            pass_by(10 - c)
         k_ring.wait(t)
         k_ring.release(t)
         v_ring.wait(t)
@@ -234,7 +239,7 @@ def hand_back(first, stop, k_ring, v_ring):
 @jit
 def consume(
     c: gl.constexpr, work, o_desc, lse_ptr, sink_ptr, scale, queue, q_ring, k_ring, v_ring, o_tile,
-    BN: gl.constexpr, D: gl.constexpr, SINK: gl.constexpr, LATE: gl.constexpr,
+    BN: gl.constexpr, D: gl.constexpr, SINK: gl.constexpr, LATE: gl.constexpr, TURNS: gl.constexpr,
 ):  # fmt: skip
     """Warpgroup c: the attention of 64 queries of each item."""
     dtype: gl.constexpr = o_desc.dtype
@@ -249,9 +254,11 @@ def consume(
     zero = gl.zeros([64, BN], gl.float32, layout=S)
     t = 0
     r = 0
+    if TURNS and c == 1:
+        pass_by(9)  # the first turn is warpgroup 0's
     index = get(queue, r)
     rows = rows_of(work, index, c, BN, ROW)
-    hand_back(0, rows.begin, k_ring, v_ring)
+    hand_back(c, 0, rows.begin, k_ring, v_ring, TURNS)
     q = q_ring.wait(r)
     s_next = warpgroup_mma(q, k_ring.wait(rows.begin).permute((1, 0)), zero, use_acc=False, is_async=True)
     while index >= 0:
@@ -270,29 +277,35 @@ def consume(
         p, alpha, m, l8 = softmax_step(s, m, l8, rows.n0 + rows.begin * BN, rows, scale, dtype, BN, S, P, L8)
         for i in range(rows.begin + 1, rows.end):
             k = k_ring.wait(t + i)
+            if TURNS:
+                meet(9 + c)
             qk = warpgroup_mma(q, k.permute((1, 0)), zero, use_acc=False, is_async=True)
+            # waits for nothing: keeps what follows behind QK
             if LATE:
-                qk, acc = warpgroup_mma_wait(
-                    1, deps=(qk, acc)
-                )  # waits for nothing: keeps the rescale behind QK
+                qk, acc, p = warpgroup_mma_wait(1, deps=(qk, acc, p))
                 acc = acc * gl.convert_layout(alpha, ROW_O)[:, None]
-            pv = warpgroup_mma(p, v_ring.wait(t + i - 1), acc, is_async=True)
+            else:
+                qk, p = warpgroup_mma_wait(1, deps=(qk, p))
+            pb = gl.convert_layout(p.to(dtype), P)
+            pv = warpgroup_mma(pb, v_ring.wait(t + i - 1), acc, is_async=True)
+            if TURNS:
+                pass_by(10 - c)
             s = warpgroup_mma_wait(1, deps=(qk,))
             k_ring.release(t + i)
-            p_new, alpha, m, l8 = softmax_step(s, m, l8, rows.n0 + i * BN, rows, scale, dtype, BN, S, P, L8)
+            p, alpha, m, l8 = softmax_step(s, m, l8, rows.n0 + i * BN, rows, scale, dtype, BN, S, P, L8)
             # a look at a barrier that is mostly complete by now: without this end of a block, ptxas moves the
             # wait for PV above the whole softmax
             v_ring.wait(t + i)
-            acc, p, p_new = warpgroup_mma_wait(0, deps=(pv, p, p_new))
+            acc, p, pb = warpgroup_mma_wait(0, deps=(pv, p, pb))
             v_ring.release(t + i - 1)
             if not LATE:
                 acc = acc * gl.convert_layout(alpha, ROW_O)[:, None]
-            p = p_new
         if LATE:
             acc = acc * gl.convert_layout(alpha, ROW_O)[:, None]
         q_ring.release(r)
         last = t + rows.end - 1
-        pv = warpgroup_mma(p, v_ring.wait(last), acc, is_async=True)
+        pb = gl.convert_layout(p.to(dtype), P)
+        pv = warpgroup_mma(pb, v_ring.wait(last), acc, is_async=True)
         # under PV: the next item's bounds, and this one's logarithms
         r += 1
         index = get(queue, r)
@@ -302,11 +315,11 @@ def consume(
         lse = gl.where(total == 0.0, float("-inf"), m * (scale * 0.6931471805599453) + gl.log(total))
         gl.store(lse_ptr + rows.head.to(gl.int64) * work.Tq + row, lse, mask=row < work.Tq)
         inverse = gl.where(total == 0.0, 0.0, 1.0 / total)
-        acc, p = warpgroup_mma_wait(0, deps=(pv, p))
+        acc, pb = warpgroup_mma_wait(0, deps=(pv, pb))
         v_ring.release(last)  # before any hand_back: their tiles wait for this buffer
-        hand_back(t + rows.end, t + rows.n, k_ring, v_ring)
+        hand_back(c, t + rows.end, t + rows.n, k_ring, v_ring, TURNS)
         t += rows.n
-        hand_back(t, t + rows_next.begin, k_ring, v_ring)
+        hand_back(c, t, t + rows_next.begin, k_ring, v_ring, TURNS)
         q = q_ring.wait(r, pred=index >= 0)
         k = k_ring.wait(t + rows_next.begin, pred=index >= 0)
         # past the last item this multiplies what is left in the buffers, and nobody looks at it
@@ -318,6 +331,8 @@ def consume(
         store_tile(o_desc, [rows.r0, rows.head * D], o_tile)
         rows = rows_next
     s = warpgroup_mma_wait(0, deps=(s_next,))
+    if TURNS and c == 0:
+        meet(9)
     stores_read(0)
 
 
@@ -325,7 +340,7 @@ def consume(
 def attention_forward(
     q_desc, k_desc, v_desc, o_desc, lse_ptr, sink_ptr, key_start, key_stop, tiles, counter, Tq, heads, group, section,
     n_tiles, q_stride, k_stride, v_stride, scale,
-    BN: gl.constexpr, D: gl.constexpr, ST: gl.constexpr, SINK: gl.constexpr, LATE: gl.constexpr,
+    BN: gl.constexpr, D: gl.constexpr, ST: gl.constexpr, SINK: gl.constexpr, LATE: gl.constexpr, TURNS: gl.constexpr,
 ):  # fmt: skip
     """Attention of all queries; `scale` includes log2(e), `counter` is two zeros and is left so."""
     work = Work(key_start, key_stop, tiles, counter, Tq, heads, group, section, n_tiles)
@@ -340,9 +355,9 @@ def attention_forward(
     gl.warp_specialize(
         [
             (consume, (0, work, o_desc, lse_ptr, sink_ptr, scale, queue, q0_ring, k_ring, v_ring, o_tiles.index(0),
-                       BN, D, SINK, LATE)),
+                       BN, D, SINK, LATE, TURNS)),
             (consume, (1, work, o_desc, lse_ptr, sink_ptr, scale, queue, q1_ring, k_ring, v_ring, o_tiles.index(1),
-                       BN, D, SINK, LATE)),
+                       BN, D, SINK, LATE, TURNS)),
             (produce, (work, q_desc, k_desc, v_desc, q_stride, k_stride, v_stride, queue, q0_ring, q1_ring, k_ring,
                        v_ring, BN, D)),
         ],

@@ -57,15 +57,23 @@ if unsupported() is None:
     @jit
     def meet(barrier: gl.constexpr):
         """Two warpgroups of 128 threads wait for each other at hardware barrier `barrier` (9 to 15 are free)."""
+        at_barrier(barrier_code("sync", barrier))
+
+    @jit
+    def pass_by(barrier: gl.constexpr):
+        """Count as one of the two warpgroups that meet at a barrier, without waiting for the other."""
+        at_barrier(barrier_code("arrive", barrier))
+
+    @jit
+    def at_barrier(code: gl.constexpr):
+        """Run a barrier's instruction in all 128 threads."""
         lane = gl.arange(0, 128, layout=gl.BlockedLayout([1], [32], [4], [0]))
-        gl.inline_asm_elementwise(
-            barrier_code(barrier), "=r,r", [lane], dtype=gl.int32, is_pure=False, pack=1
-        )
+        gl.inline_asm_elementwise(code, "=r,r", [lane], dtype=gl.int32, is_pure=False, pack=1)
 
     @constexpr_function
-    def barrier_code(barrier):
-        """PTX of `meet`."""
-        return f"bar.sync {int(barrier)}, 256; mov.b32 $0, $1;"
+    def barrier_code(action, barrier):
+        """PTX of `meet` and `pass_by`."""
+        return f"bar.{action} {int(barrier)}, 256; mov.b32 $0, $1;"
 
     @jit
     def take_ticket(counter_ptr):

@@ -208,8 +208,8 @@ def backward(
 def forward_config(D: int, mean_length: float | None = None) -> dict[str, Any]:
     """Tile of keys and stages for a head dimension; short documents waste less of small tiles."""
     if mean_length is not None and mean_length <= LONGEST_SHORT:
-        return {"BN": 64, "ST": 4, "LATE": True}
-    return {"BN": 128, "ST": 2 if D == 128 else 3, "LATE": True}
+        return {"BN": 64, "ST": 4, "LATE": True, "TURNS": False}
+    return {"BN": 128, "ST": 2 if D == 128 else 3, "LATE": True, "TURNS": False}
 
 
 def backward_config(D: int) -> dict[str, Any]:
