@@ -43,7 +43,7 @@ class Boundaries:
         key_start, key_stop: ``(Tq,)``, int32.
         query_start, query_stop: ``(Tk,)``, int32.
         query_tiles, key_tiles: ``(ceil(Tq / 128),)`` and ``(ceil(Tk / 128),)``, int32: the order in which tiles are
-            best worked on, longest document first and in it most work first.
+            best worked on, long documents first and in each most work first.
         tree: whether the key's side narrows what the query's side allows.
         documents: their number where the shapes tell it, else 0: a hint for choosing tiles.
     """

@@ -103,9 +103,12 @@ def test_every_tile_has_its_turn_and_long_documents_the_first(lengths):
     bounds = Boundaries.from_cu_seqlens(cu_seqlens(lengths), tokens, causal=True)
     for order in (bounds.query_tiles, bounds.key_tiles):
         assert sorted(order.tolist()) == list(range(-(-tokens // 128)))
-    longest = max(range(len(lengths)), key=lengths.__getitem__)
-    first_token = int(bounds.query_tiles[0]) * 128
-    assert sum(lengths[:longest]) <= first_token < sum(lengths[: longest + 1])
+
+
+def test_tiles_of_a_long_document_stand_together_and_come_first():
+    bounds = Boundaries.from_cu_seqlens(cu_seqlens([512, 4096, 256, 4096]), 8960, causal=True)
+    assert bounds.query_tiles.tolist() == [*range(35, 3, -1), *range(69, 37, -1), 3, 2, 1, 0, 37, 36]
+    assert bounds.key_tiles.tolist() == [*range(4, 36), *range(38, 70), *range(4), 36, 37]
 
 
 @pytest.mark.parametrize(

@@ -239,7 +239,7 @@ def hand_back(c: gl.constexpr, first, stop, k_ring, v_ring, TURNS: gl.constexpr)
 @jit
 def consume(
     c: gl.constexpr, work, o_desc, lse_ptr, sink_ptr, scale, queue, q_ring, k_ring, v_ring, o_tile,
-    BN: gl.constexpr, D: gl.constexpr, SINK: gl.constexpr, LATE: gl.constexpr, TURNS: gl.constexpr,
+    BN: gl.constexpr, D: gl.constexpr, SINK: gl.constexpr, TURNS: gl.constexpr,
 ):  # fmt: skip
     """Warpgroup c: the attention of 64 queries of each item."""
     dtype: gl.constexpr = o_desc.dtype
@@ -281,11 +281,7 @@ def consume(
                 meet(9 + c)
             qk = warpgroup_mma(q, k.permute((1, 0)), zero, use_acc=False, is_async=True)
             # waits for nothing: keeps what follows behind QK
-            if LATE:
-                qk, acc, p = warpgroup_mma_wait(1, deps=(qk, acc, p))
-                acc = acc * gl.convert_layout(alpha, ROW_O)[:, None]
-            else:
-                qk, p = warpgroup_mma_wait(1, deps=(qk, p))
+            qk, p = warpgroup_mma_wait(1, deps=(qk, p))
             pb = gl.convert_layout(p.to(dtype), P)
             pv = warpgroup_mma(pb, v_ring.wait(t + i - 1), acc, is_async=True)
             if TURNS:
@@ -298,9 +294,6 @@ def consume(
             v_ring.wait(t + i)
             acc, p, pb = warpgroup_mma_wait(0, deps=(pv, p, pb))
             v_ring.release(t + i - 1)
-            if not LATE:
-                acc = acc * gl.convert_layout(alpha, ROW_O)[:, None]
-        if LATE:
             acc = acc * gl.convert_layout(alpha, ROW_O)[:, None]
         q_ring.release(r)
         last = t + rows.end - 1
@@ -340,7 +333,7 @@ def consume(
 def attention_forward(
     q_desc, k_desc, v_desc, o_desc, lse_ptr, sink_ptr, key_start, key_stop, tiles, counter, Tq, heads, group, section,
     n_tiles, q_stride, k_stride, v_stride, scale,
-    BN: gl.constexpr, D: gl.constexpr, ST: gl.constexpr, SINK: gl.constexpr, LATE: gl.constexpr, TURNS: gl.constexpr,
+    BN: gl.constexpr, D: gl.constexpr, ST: gl.constexpr, SINK: gl.constexpr, TURNS: gl.constexpr,
 ):  # fmt: skip
     """Attention of all queries; `scale` includes log2(e), `counter` is two zeros and is left so."""
     work = Work(key_start, key_stop, tiles, counter, Tq, heads, group, section, n_tiles)
@@ -355,9 +348,9 @@ def attention_forward(
     gl.warp_specialize(
         [
             (consume, (0, work, o_desc, lse_ptr, sink_ptr, scale, queue, q0_ring, k_ring, v_ring, o_tiles.index(0),
-                       BN, D, SINK, LATE, TURNS)),
+                       BN, D, SINK, TURNS)),
             (consume, (1, work, o_desc, lse_ptr, sink_ptr, scale, queue, q1_ring, k_ring, v_ring, o_tiles.index(1),
-                       BN, D, SINK, LATE, TURNS)),
+                       BN, D, SINK, TURNS)),
             (produce, (work, q_desc, k_desc, v_desc, q_stride, k_stride, v_stride, queue, q0_ring, q1_ring, k_ring,
                        v_ring, BN, D)),
         ],
