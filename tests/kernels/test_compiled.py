@@ -7,6 +7,7 @@ pytest.importorskip("triton")
 from packed_kernels import resources
 
 from tersely.kernels.compact import triton_move, triton_plan
+from tersely.kernels.rotary import triton_rotary
 from tersely.kernels.segment import (
     triton_expand,
     triton_maxima,
@@ -17,6 +18,7 @@ from tersely.kernels.segment import (
 
 TILE = {"ROWS": 8, "BLOCK": 512}
 NARROW = {"ROWS": 64, "BLOCK": 64}
+ROTARY = {"BOUNDED": True, "POSITIONS": False, "INVERSE": False}
 
 # kernel, constexprs, registers it may use, loads and stores of 16 bytes that it must have
 CASES = [
@@ -32,6 +34,8 @@ CASES = [
     (triton_move._move, TILE, 40, 4, 4),
     (triton_plan._count, {"BLOCK": 1024}, 32, 0, 0),
     (triton_plan._place, {"BLOCK": 1024}, 128, 0, 0),
+    (triton_rotary._rotary, ROTARY | {"INTERLEAVED": False, "BLOCK": 64, "ROWS": 16, "REST": 0}, 96, 4, 4),
+    (triton_rotary._rotary, ROTARY | {"INTERLEAVED": True, "BLOCK": 32, "ROWS": 32, "REST": 64}, 96, 4, 4),
 ]
 
 

@@ -8,6 +8,7 @@ import torch
 from calls import boundaries, calls, results
 
 from tersely.kernels.compact.operators import compact_plan, move_rows
+from tersely.kernels.rotary.operators import rotary_in_place, rotary_new
 from tersely.kernels.segment.expand import expand_rows
 from tersely.kernels.segment.pool import softmax_pool, softmax_pool_backward
 from tersely.kernels.segment.reduce import reduce_rows, select_rows
@@ -30,6 +31,10 @@ def operator_calls():
     yield softmax_pool_backward, (rows.detach(), values.detach(), weights.detach(), *pooled, bounds, "auto")
     yield compact_plan, (keep, bounds, 250, "auto")
     yield move_rows, (values, source, target, "auto")
+    q, k = torch.randn(430, 4, 8, requires_grad=True), torch.randn(430, 2, 8, requires_grad=True)
+    tables = (torch.rand(430, 4), torch.rand(430, 4), bounds, None)
+    yield rotary_new, (q, k, *tables, False, False, "auto")
+    yield rotary_in_place, (q.detach(), k.detach(), *tables, True, "auto")
 
 
 def test_opcheck_passes():

@@ -5,7 +5,7 @@ Floats among the inputs want gradients. Layouts hold short, long and empty segme
 
 import torch
 
-from tersely.kernels import compact, scatter_back, segment_expand, segment_reduce
+from tersely.kernels import compact, rotary, scatter_back, segment_expand, segment_reduce
 
 TOKENS = 430
 
@@ -49,6 +49,17 @@ def calls(device="cpu", backend="auto", dtype=torch.float32, second=False):
     found["scatter_back"] = (
         lambda values, source: scatter_back(values, source, TOKENS, backend=backend),
         [floats(50, 6), source],
+    )
+    angles = torch.rand(TOKENS, 4, generator=generator)
+    found["rotary"] = (
+        lambda q, k, cos, sin, bounds: rotary(q, k, cos, sin, bounds, backend=backend),
+        [
+            floats(TOKENS, 4, 8),
+            floats(TOKENS, 2, 8),
+            angles.cos().to(device),
+            angles.sin().to(device),
+            cu_seqlens,
+        ],
     )
     return found
 

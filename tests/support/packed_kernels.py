@@ -24,6 +24,6 @@ def resources(kernel, **constexprs):
     aligned = [
         name
         for name, kind in signature.items()
-        if kind.startswith("*") or name in ("columns", "width") or name.endswith("stride")
+        if kind.startswith("*") or name in ("columns", "width", "half") or name.endswith("stride")
     ]
     return compiled(kernel, signature, constexprs, aligned=aligned)
