@@ -8,6 +8,8 @@ from tersely.kernels.attention import Boundaries as Boundaries
 from tersely.kernels.attention import varlen_attention as varlen_attention
 from tersely.kernels.compact import compact as compact
 from tersely.kernels.compact import scatter_back as scatter_back
+from tersely.kernels.pad import pad as pad
+from tersely.kernels.pad import unpad as unpad
 from tersely.kernels.rotary import rotary as rotary
 from tersely.kernels.segment import segment_expand as segment_expand
 from tersely.kernels.segment import segment_reduce as segment_reduce
