@@ -32,7 +32,7 @@ def unpad(
     attention_mask: torch.Tensor,
     capacity: int | None = None,
     *,
-    backend: Backend | str = Backend.AUTO,
+    backend: Backend | str = "auto",
 ) -> Unpadded:
     """The real tokens of a padded batch, packed. Padding may be on either side, or between tokens.
 
@@ -65,7 +65,7 @@ def pad(
     *,
     indices: torch.Tensor | None = None,
     cu_seqlens: torch.Tensor | None = None,
-    backend: Backend | str = Backend.AUTO,
+    backend: Backend | str = "auto",
 ) -> torch.Tensor:
     """Packed values as a padded batch: ``(B, L, C...)`` with zeros for padding. Never waits for the device; differentiable.
 

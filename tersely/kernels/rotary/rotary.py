@@ -24,7 +24,7 @@ def rotary(
     interleaved: bool = False,
     inplace: bool = False,
     *,
-    backend: Backend | str = Backend.AUTO,
+    backend: Backend | str = "auto",
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Rotates packed queries and keys in one launch; each document counts its positions from 0.
 
