@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from report import arguments, missing, publish
+from report import arguments, publish
 
 from tersely.kernels import (
     compact,
@@ -179,33 +179,36 @@ def logits_cases(setting, tokens, vocabulary):
 
 
 def rotary_case(setting):
-    """Rotary embedding against that of transformers, eager and compiled, with the tables already gathered for it."""
-    try:
-        from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
-    except ImportError:
-        missing("transformers")
-
+    """Rotary embedding of documents."""
     tokens = setting.tokens
     q, k = normal(setting, tokens, 32, 128), normal(setting, tokens, 8, 128)
-    bounds = torch.from_numpy(np.append(0, np.cumsum(layouts(tokens)["documents"]))).to(
-        setting.device, torch.int32
-    )
-    angles = torch.arange(tokens, device=setting.device)[:, None] * 1e4 ** (
-        -torch.arange(64, device=setting.device) / 64
-    )
+    bounds = torch.from_numpy(np.append(0, np.cumsum(layouts(tokens)["documents"])))
+    bounds = bounds.to(setting.device, torch.int32)
+    places = torch.arange(tokens, device=setting.device)
+    angles = places[:, None] * 1e4 ** (-torch.arange(64, device=setting.device) / 64)
     cos, sin = angles.cos(), angles.sin()
-    starts = bounds[:-1].long().repeat_interleave(torch.diff(bounds))
-    places = torch.arange(tokens, device=setting.device) - starts
-    doubled = [torch.cat([table, table], 1)[places][None].to(q.dtype) for table in (cos, sin)]
-    batched = [values.transpose(0, 1)[None] for values in (q, k)]
-    theirs = partial(apply_rotary_pos_emb, *batched, *doubled)
-    compiled = theirs if setting.dry else partial(torch.compile(apply_rotary_pos_emb), *batched, *doubled)
+    positions = places - bounds[:-1].long().repeat_interleave(torch.diff(bounds))
     return Case(
         "rotary",
         2 * 2 * (q.numel() + k.numel()),
         lambda backend="auto": rotary(q, k, cos, sin, bounds, backend=backend)[0],
-        {"transformers": theirs, "transformers, compiled": compiled},
+        rotary_peers(setting, q, k, cos[positions], sin[positions]),
     )
+
+
+def rotary_peers(setting, q, k, cos, sin):
+    """What transformers does, eager and compiled, with the tables already gathered for it."""
+    try:
+        from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+    except ImportError:
+        return {}
+    doubled = [torch.cat([table, table], 1)[None].to(q.dtype) for table in (cos, sin)]
+    batched = [values.transpose(0, 1)[None] for values in (q, k)]
+    theirs = partial(apply_rotary_pos_emb, *batched, *doubled)
+    if setting.dry:
+        return {"transformers": theirs}
+    compiled = partial(torch.compile(apply_rotary_pos_emb), *batched, *doubled)
+    return {"transformers": theirs, "transformers, compiled": compiled}
 
 
 def loss_case(setting, tokens, columns, channels):
