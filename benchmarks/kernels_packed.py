@@ -3,10 +3,11 @@
 python benchmarks/kernels_packed.py [--dry]
 
 On one GPU, bf16, T = 32,768 tokens, C = 4096 and 1024 channels. Segments: "documents" are log-normal (1 to 7,000 tokens),
-"short" are 256 of 20 to 244, "words" have 5 bytes in the mean, "one" is all of it. Medians of ``triton.testing.do_bench``, which
+"short" are some 250 of 20 to 244, "words" have 5 bytes in the mean, "one" is all of it. Medians of ``triton.testing.do_bench``, which
 flushes the L2 cache; "graph us" is the same call replayed from a CUDA graph, without the time of launches. "of copy" is the
 least traffic of the call over its time in the graph, as a share of the rate of a large copy in the same run. Each call is
-compared with its plain twin before it is timed. ``--dry`` runs everything once on a small CPU input.
+compared with its plain twin before it is timed, but for long segments, where the twin's atomics wait for each other.
+``--dry`` runs everything once on a small CPU input.
 """
 
 import time
@@ -17,8 +18,20 @@ import numpy as np
 import torch
 from report import arguments, publish
 
-from tersely.kernels import compact, scatter_back, segment_expand, segment_reduce
+from tersely.kernels import (
+    compact,
+    cross_entropy,
+    packed_cross_entropy,
+    rotary,
+    scatter_back,
+    segment_expand,
+    segment_reduce,
+)
+from tersely.kernels.loss.cross_entropy import row_gradients, row_losses
 from tersely.kernels.segment.pool import softmax_pool, softmax_pool_backward
+
+SLOW = 0.05
+"""Seconds from which a call is timed once only."""
 
 
 class Setting(NamedTuple):
@@ -37,6 +50,7 @@ class Case(NamedTuple):
     bytes: int
     call: object
     peers: dict
+    checked: bool = True
 
 
 def main():
@@ -50,9 +64,12 @@ def main():
     for channels in setting.channels:
         for name, lengths in layouts(setting.tokens).items():
             for case in segment_cases(setting, channels, lengths):
-                rows += measured(setting, case, f"{channels} {name}", rate)
+                checked = setting.dry or lengths.max() < 300
+                rows += measured(setting, case._replace(checked=checked), f"{channels} {name}", rate)
         for case in compact_cases(setting, channels):
             rows += measured(setting, case, f"{channels}", rate)
+    for case, size in model_cases(setting):
+        rows += measured(setting, case, size, rate)
     note = f"a copy of {setting.tokens * 2**14 // 2**20} MiB: {rate / 1e3:,.0f} GB/s, read and written"
     if dry:
         print(*rows, note, sep="\n")
@@ -109,7 +126,8 @@ def segment_cases(setting, channels, lengths):
     yield Case("mean", large + small, partial(segment_reduce, values, bounds, "mean"),
                {"segment_reduce": lambda: torch_segment("mean")})  # fmt: skip
     yield Case("max", large + 3 * small, partial(segment_reduce, values, bounds, "max"),
-               {"segment_reduce": lambda: torch_segment("max"), "scatter_reduce": lambda: scattered("amax")})  # fmt: skip
+               {"segment_reduce": lambda: torch_segment("max")}
+               | ({"scatter_reduce": lambda: scattered("amax")} if number > 1 else {}))  # fmt: skip
     yield Case("softmax", large + small, partial(segment_reduce, values, bounds, "softmax", weights),
                {"torch by steps": softmax_plain})  # fmt: skip
     yield Case("expand", large + small, partial(segment_expand, few, bounds, tokens),
@@ -137,6 +155,94 @@ def compact_cases(setting, channels):
                {"index_copy": lambda: torch.zeros_like(values).index_copy_(0, out.source, out.values)})  # fmt: skip
 
 
+def model_cases(setting):
+    """What stands around attention: rotary embedding and the loss; with their sizes."""
+    yield rotary_case(setting), "32 + 8 heads of 128"
+    tokens, vocabulary, channels = (64, 100, 32) if setting.dry else (8192, 128256, 4096)
+    for case in logits_cases(setting, tokens, vocabulary):
+        yield case, f"{vocabulary} columns"
+    for columns in (vocabulary // 4, vocabulary):
+        yield loss_case(setting, tokens, columns, channels), f"{columns} columns, half of the labels"
+
+
+def logits_cases(setting, tokens, vocabulary):
+    """The loss of logits that exist, and their gradient."""
+    logits = normal(setting, tokens, vocabulary)
+    labels = torch.randint(0, vocabulary, (tokens,), device=setting.device)
+    plain = torch.nn.functional.cross_entropy
+    read = 2 * logits.numel()
+    losses, norms = row_losses(logits, labels, 0.0, "auto")
+    yield Case("cross_entropy", read, partial(cross_entropy, logits, labels),
+               {"torch": lambda: plain(logits, labels)})  # fmt: skip
+    yield Case("cross_entropy backward", 2 * read,
+               lambda backend="auto": row_gradients(losses, logits, labels, norms, 0.0, backend), {})  # fmt: skip
+
+
+def rotary_case(setting):
+    """Rotary embedding of documents."""
+    tokens = setting.tokens
+    q, k = normal(setting, tokens, 32, 128), normal(setting, tokens, 8, 128)
+    bounds = torch.from_numpy(np.append(0, np.cumsum(layouts(tokens)["documents"])))
+    bounds = bounds.to(setting.device, torch.int32)
+    places = torch.arange(tokens, device=setting.device)
+    angles = places[:, None] * 1e4 ** (-torch.arange(64, device=setting.device) / 64)
+    cos, sin = angles.cos(), angles.sin()
+    positions = places - bounds[:-1].long().repeat_interleave(torch.diff(bounds))
+    return Case(
+        "rotary",
+        2 * 2 * (q.numel() + k.numel()),
+        lambda backend="auto": rotary(q, k, cos, sin, bounds, backend=backend)[0],
+        rotary_peers(setting, q, k, cos[positions], sin[positions]),
+    )
+
+
+def rotary_peers(setting, q, k, cos, sin):
+    """What transformers does, eager and compiled, with the tables already gathered for it."""
+    try:
+        from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+    except ImportError:
+        return {}
+    doubled = [torch.cat([table, table], 1)[None].to(q.dtype) for table in (cos, sin)]
+    batched = [values.transpose(0, 1)[None] for values in (q, k)]
+    theirs = partial(apply_rotary_pos_emb, *batched, *doubled)
+    if setting.dry:
+        return {"transformers": theirs}
+    compiled = partial(torch.compile(apply_rotary_pos_emb), *batched, *doubled)
+    return {"transformers": theirs, "transformers, compiled": compiled}
+
+
+def loss_case(setting, tokens, columns, channels):
+    """The loss of a linear layer and its gradients, against whole logits and against chunks in plain torch."""
+    labels = torch.randint(0, columns, (tokens,), device=setting.device)
+    labels[torch.rand(tokens, device=setting.device) < 0.5] = -100
+    hidden = normal(setting, tokens, channels).requires_grad_()
+    weight = (normal(setting, columns, channels) / channels**0.5).requires_grad_()
+    kept = int((labels >= 0).sum())
+
+    def ours(backend="auto"):
+        loss = packed_cross_entropy(hidden, weight, labels, capacity=kept, backend=backend)
+        return torch.autograd.grad(loss, (hidden, weight))[0]
+
+    def whole():
+        loss = torch.nn.functional.cross_entropy((hidden @ weight.T).float(), labels)
+        return torch.autograd.grad(loss, (hidden, weight))
+
+    def in_chunks():
+        grads, weight_grad = [], torch.zeros_like(weight)
+        for states, own in zip(hidden.detach().split(1024), labels.split(1024), strict=True):
+            states.requires_grad_()
+            logits = (states @ weight.T).float()
+            loss = torch.nn.functional.cross_entropy(logits, own, reduction="sum") / kept
+            grad, more = torch.autograd.grad(loss, (states, weight))
+            grads.append(grad)
+            weight_grad += more
+        return torch.cat(grads), weight_grad
+
+    return Case(
+        "packed_cross_entropy, both passes", 0, ours, {"whole logits": whole, "chunks of 1024": in_chunks}
+    )
+
+
 def normal(setting, *shape):
     return torch.randn(shape, device=setting.device).to(torch.bfloat16)
 
@@ -150,9 +256,15 @@ def copy_rate(setting):
 
 def measured(setting, case, size, rate):
     """One row for each peer (or one without)."""
-    check(case)
-    eager, replayed = microseconds(setting, case.call), in_graph(setting, case.call)
-    ours = {"us": eager, "graph us": replayed, "of copy": case.bytes / replayed / rate}
+    if case.checked:
+        check(case)
+    eager = microseconds(setting, case.call)
+    replayed = attempted(setting, case.call, in_graph)
+    ours = {
+        "us": eager,
+        "graph us": replayed,
+        "of copy": case.bytes / (replayed or eager) / rate if case.bytes else None,
+    }
     rows = []
     for peer, call in (case.peers or {"": None}).items():
         theirs = attempted(setting, call)
@@ -172,12 +284,12 @@ def check(case):
         raise SystemExit(f"{case.kernel} differs from its twin by {error:.3g}")
 
 
-def attempted(setting, call):
-    """Microseconds of a peer, None if there is none or it cannot."""
+def attempted(setting, call, timed=None):
+    """Microseconds of a call, None if there is none or it cannot."""
     try:
-        return microseconds(setting, call) if call else None
+        return (timed or microseconds)(setting, call) if call else None
     except RuntimeError as error:
-        print(f"a peer failed: {error}")
+        print(f"a call failed: {error}")
         return None
 
 
@@ -204,7 +316,13 @@ def microseconds(setting, call):
         return (time.perf_counter() - started) * 1e6
     from triton.testing import do_bench
 
-    return do_bench(call, warmup=5, rep=30, return_mode="median") * 1e3
+    call()
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    call()
+    torch.cuda.synchronize()
+    once = time.perf_counter() - started
+    return once * 1e6 if once > SLOW else do_bench(call, warmup=5, rep=20, return_mode="median") * 1e3
 
 
 if __name__ == "__main__":

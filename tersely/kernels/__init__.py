@@ -8,6 +8,11 @@ from tersely.kernels.attention import Boundaries as Boundaries
 from tersely.kernels.attention import varlen_attention as varlen_attention
 from tersely.kernels.compact import compact as compact
 from tersely.kernels.compact import scatter_back as scatter_back
+from tersely.kernels.loss import cross_entropy as cross_entropy
+from tersely.kernels.loss import packed_cross_entropy as packed_cross_entropy
+from tersely.kernels.pad import pad as pad
+from tersely.kernels.pad import unpad as unpad
+from tersely.kernels.rotary import rotary as rotary
 from tersely.kernels.segment import segment_expand as segment_expand
 from tersely.kernels.segment import segment_reduce as segment_reduce
 from tersely.kernels.transformers import register_with_transformers as register_with_transformers

@@ -28,6 +28,11 @@ def place(request):
 
 
 @pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def _poison():
     """Fills what ``torch.empty`` returns with NaN (and integers with their largest value): all must be written."""
     torch.use_deterministic_algorithms(True, warn_only=True)

@@ -7,6 +7,8 @@ pytest.importorskip("triton")
 from packed_kernels import resources
 
 from tersely.kernels.compact import triton_move, triton_plan
+from tersely.kernels.loss import triton_cross_entropy
+from tersely.kernels.rotary import triton_rotary
 from tersely.kernels.segment import (
     triton_expand,
     triton_maxima,
@@ -17,6 +19,8 @@ from tersely.kernels.segment import (
 
 TILE = {"ROWS": 8, "BLOCK": 512}
 NARROW = {"ROWS": 64, "BLOCK": 64}
+ROTARY = {"BOUNDED": True, "POSITIONS": False, "INVERSE": False}
+LOSS = {"NO_LABEL": -100, "CAP": True, "BLOCK": 4096}
 
 # kernel, constexprs, registers it may use, loads and stores of 16 bytes that it must have
 CASES = [
@@ -32,6 +36,10 @@ CASES = [
     (triton_move._move, TILE, 40, 4, 4),
     (triton_plan._count, {"BLOCK": 1024}, 32, 0, 0),
     (triton_plan._place, {"BLOCK": 1024}, 128, 0, 0),
+    (triton_cross_entropy._losses, LOSS, 96, 2, 0),
+    (triton_cross_entropy._gradients, LOSS, 96, 2, 2),
+    (triton_rotary._rotary, ROTARY | {"INTERLEAVED": False, "BLOCK": 64, "ROWS": 16, "REST": 0}, 96, 4, 4),
+    (triton_rotary._rotary, ROTARY | {"INTERLEAVED": True, "BLOCK": 32, "ROWS": 32, "REST": 64}, 96, 4, 4),
 ]
 
 
@@ -39,7 +47,7 @@ CASES = [
     ("kernel", "constexprs", "registers", "loads", "stores"), CASES, ids=[case[0].__name__ for case in CASES]
 )
 def test_uses_no_more_than_recorded(kernel, constexprs, registers, loads, stores):
-    used = resources(kernel, **constexprs)
+    used = resources(kernel, constexprs, num_warps=8 if constexprs is LOSS else 4)
     assert used.spills == 0
     assert used.registers <= registers
     assert used.shared <= 16384

@@ -5,7 +5,17 @@ Floats among the inputs want gradients. Layouts hold short, long and empty segme
 
 import torch
 
-from tersely.kernels import compact, scatter_back, segment_expand, segment_reduce
+from tersely.kernels import (
+    compact,
+    cross_entropy,
+    packed_cross_entropy,
+    pad,
+    rotary,
+    scatter_back,
+    segment_expand,
+    segment_reduce,
+    unpad,
+)
 
 TOKENS = 430
 
@@ -50,13 +60,49 @@ def calls(device="cpu", backend="auto", dtype=torch.float32, second=False):
         lambda values, source: scatter_back(values, source, TOKENS, backend=backend),
         [floats(50, 6), source],
     )
+    angles = torch.rand(TOKENS, 4, generator=generator)
+    found["rotary"] = (
+        lambda q, k, cos, sin, bounds: rotary(q, k, cos, sin, bounds, backend=backend),
+        [
+            floats(TOKENS, 4, 8),
+            floats(TOKENS, 2, 8),
+            angles.cos().to(device),
+            angles.sin().to(device),
+            cu_seqlens,
+        ],
+    )
+    found["unpad"] = (
+        lambda padded, mask: unpad(padded, mask, 250, backend=backend),
+        [floats(43, 10, 6), keep.view(43, 10)],
+    )
+    found["pad"] = (
+        lambda values, bounds: pad(values, 6, 100, cu_seqlens=bounds, backend=backend),
+        [tokens, cu_seqlens],
+    )
+    labels = torch.randint(0, 20, (TOKENS,), generator=generator).to(device).masked_fill(~keep, -100)
+    found["cross_entropy"] = (
+        lambda logits, labels: cross_entropy(logits, labels, backend=backend),
+        [floats(TOKENS, 20), labels],
+    )
+    found["packed_cross_entropy"] = (
+        lambda hidden, weight, labels, bounds: packed_cross_entropy(
+            hidden, weight, labels, chunk=100, shift=True, cu_seqlens=bounds, capacity=TOKENS, backend=backend
+        ),
+        [floats(TOKENS, 16), floats(20, 16), labels, cu_seqlens],
+    )
     return found
 
 
 def results(function, inputs):
-    """All that a call returns, and the gradients of its inputs of floats."""
+    """All that a call returns, and the gradients of its inputs of floats for fixed slopes of its outputs."""
     out = function(*inputs)
     out = list(out) if isinstance(out, tuple) else [out]
     wanted = [tensor for tensor in inputs if tensor.requires_grad]
-    loss = sum((tensor.float() * torch.cos(tensor.float())).sum() for tensor in out if tensor.requires_grad)
+    loss = sum(
+        (
+            tensor.float() * torch.cos(torch.arange(tensor.numel(), device=tensor.device)).view(tensor.shape)
+        ).sum()
+        for tensor in out
+        if tensor.requires_grad
+    )
     return [*out, *torch.autograd.grad(loss, wanted)]

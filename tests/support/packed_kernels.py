@@ -12,7 +12,7 @@ VALUES = ("values", "out", "grad", "grad_values", "q", "k", "q_out", "k_out", "l
 FLOATS = ("softcap",)
 
 
-def resources(kernel, **constexprs):
+def resources(kernel, constexprs, num_warps):
     """What ``kernel`` uses of Hopper, with arguments typed by their names; strides and columns are divisible by 16."""
     signature = {
         parameter.name: "*bf16" if parameter.name in VALUES
@@ -24,6 +24,6 @@ def resources(kernel, **constexprs):
     aligned = [
         name
         for name, kind in signature.items()
-        if kind.startswith("*") or name in ("columns", "width") or name.endswith("stride")
+        if kind.startswith("*") or name in ("columns", "width", "half") or name.endswith("stride")
     ]
-    return compiled(kernel, signature, constexprs, aligned=aligned)
+    return compiled(kernel, signature, constexprs, num_warps, aligned=aligned)

@@ -37,7 +37,7 @@ def compact(
     cu_seqlens: torch.Tensor,
     capacity: int | None = None,
     *,
-    backend: Backend | str = Backend.AUTO,
+    backend: Backend | str = "auto",
 ) -> Compacted:
     """The kept rows of packed values, in their order, with boundaries and origins: pruning, or merging after a gate.
 
@@ -69,7 +69,7 @@ def compact(
 
 
 def scatter_back(
-    values: torch.Tensor, source: torch.Tensor, tokens: int, *, backend: Backend | str = Backend.AUTO
+    values: torch.Tensor, source: torch.Tensor, tokens: int, *, backend: Backend | str = "auto"
 ) -> torch.Tensor:
     """Puts compacted rows where they were: ``(T, C...)`` with ``values[i]`` in row ``source[i]`` and zeros elsewhere.
 

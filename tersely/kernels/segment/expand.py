@@ -17,7 +17,7 @@ from tersely.kernels.segment import reference
 
 
 def segment_expand(
-    values: torch.Tensor, cu_seqlens: torch.Tensor, tokens: int, *, backend: Backend | str = Backend.AUTO
+    values: torch.Tensor, cu_seqlens: torch.Tensor, tokens: int, *, backend: Backend | str = "auto"
 ) -> torch.Tensor:
     """The value of each token's segment: the broadcast that undoes ``segment_reduce``.
 

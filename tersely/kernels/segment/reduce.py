@@ -33,10 +33,10 @@ class Reduce(StrEnum):
 def segment_reduce(
     values: torch.Tensor,
     cu_seqlens: torch.Tensor,
-    reduce: Reduce | str = Reduce.SUM,
+    reduce: Reduce | str = "sum",
     weights: torch.Tensor | None = None,
     *,
-    backend: Backend | str = Backend.AUTO,
+    backend: Backend | str = "auto",
 ) -> torch.Tensor:
     """One value for each segment: words of bytes, documents of tokens, groups of merged tokens.
 
@@ -69,7 +69,7 @@ def segment_reduce(
         )
     rows = values.flatten(1) if values.ndim > 1 else values[:, None]
     if weights is None:
-        out, _ = reduce_rows(rows, cu_seqlens, kind, backend)
+        out, _ = reduce_rows(rows, cu_seqlens, kind.value, backend)
     else:
         out, _ = softmax_pool(rows, _by_head(weights, values), cu_seqlens, backend)
     return out.reshape(len(cu_seqlens) - 1, *values.shape[1:])

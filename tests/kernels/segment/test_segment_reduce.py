@@ -82,7 +82,7 @@ def test_softmax_weights_as_loops_do(place, name):
     cu_seqlens, tokens = layout(name, place.device)
     values, weights = (random(tokens, *shape, device=place.device) for shape in ((3, 7), (3,)))
     out = segment_reduce(values, cu_seqlens, "softmax", 4 * weights, backend=place.backend)
-    assert close(out, reduced(values, cu_seqlens, "softmax", 4 * weights))
+    assert close(out, reduced(values, cu_seqlens, "softmax", 4 * weights), scale=10)
 
 
 @pytest.mark.parametrize(
@@ -107,14 +107,14 @@ def test_softmax_gradients_are_those_of_the_loops(place, name):
     )
     expected = torch.autograd.grad(loss + exact[1].sum() * 0, exact)
     for one, other in zip(got, expected, strict=True):
-        assert close(one, other.numpy(), scale=5)
+        assert close(one, other.numpy(), scale=10)
 
 
 def test_one_weight_for_each_token_serves_all_channels(place):
     cu_seqlens, tokens = layout("long between short", place.device)
     values, weights = random(tokens, 4, 3, device=place.device), random(tokens, device=place.device)
     out = segment_reduce(values, cu_seqlens, "softmax", weights, backend=place.backend)
-    assert close(out, reduced(values, cu_seqlens, "softmax", weights[:, None].expand(tokens, 4)))
+    assert close(out, reduced(values, cu_seqlens, "softmax", weights[:, None].expand(tokens, 4)), scale=10)
 
 
 def test_weights_of_minus_infinity_leave_tokens_out(place):
