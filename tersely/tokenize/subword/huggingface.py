@@ -157,6 +157,12 @@ class HuggingFaceModel:
         )
         return [np.array(encoding.ids, np.uint32) for encoding in encodings]
 
+    def splits(self, text: str) -> list[int]:
+        """Where the pre-tokeniser splits a text, 0 among the places, in characters."""
+        splitter: Any = self._engine.pre_tokenizer
+        pieces = guarded(lambda: splitter.pre_tokenize_str(text), "the tokenizers library failed")
+        return [start for _, (start, _) in pieces]
+
     def spans(self, text: str) -> list[Span]:
         """The library's alignment, every range of which is checked by normalising it again.
 
