@@ -216,13 +216,13 @@ def command(
 
 def _records(kind: str, chat_template: Path | None, spec: str, inputs: tuple[str, ...]) -> Records | None:
     """What the inputs hold, None if it is a text."""
-    from tersely.corpus.records import RecordKind, read_chat_template, records_of
-    from tersely.load import load_tokenizer
-
     if kind == "text":
         if chat_template:
             raise UsageError("--chat-template puts messages into words: use it with --records messages")
         return None
+    from tersely.corpus.records import RecordKind, read_chat_template, records_of
+    from tersely.load import load_tokenizer
+
     beside = Path(spec) if Path(spec).is_dir() else Path(spec).parent if Path(spec).is_file() else None
     template = None
     if chat_template or (beside and kind == "messages"):

@@ -116,6 +116,10 @@ class HuggingFaceModel:
     @property
     def identity(self) -> bytes:
         """The file without the parts that decide no ids, in one spelling."""
+        return self._identity
+
+    @cached_property
+    def _identity(self) -> bytes:
         return json.dumps(self._content, sort_keys=True).encode()
 
     def token_id(self, token: str) -> int | None:
