@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tersely import Ragged
+from tersely import Ragged, gather
 from tersely.errors import RaggedError
 
 ROWS = st.lists(st.lists(st.integers(0, 60_000), max_size=9), max_size=12)

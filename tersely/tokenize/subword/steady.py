@@ -21,6 +21,9 @@ _ALWAYS = [
     0xFFFF,  # no character: it opens the spellings under which special tokens are hidden
 ]
 _ASKED = 0x10000  # of the characters above, hardly any is in use
+_OLD = [(0x3400, 0x4DB5), (0x4E00, 0x9FA5), (0xAC00, 0xD7A3), (0x20000, 0x2A6D6)]
+"""Ideographs and Hangul of Unicode 3.2, which need not be looked up one by one."""
+
 _FILLERS = {"L": "aa", "O": "!!"}
 
 
@@ -50,12 +53,15 @@ def _all_changed() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     names, codes, _ = kinds()
     classes = np.array(["S" if "space" in name else _class(name) for name in names])[codes]
     doubtful = np.array([name.startswith("Cn") for name in names])[codes]
-    older = unicodedata.ucd_3_2_0.category
-    points = np.flatnonzero((classes != "O") | (np.arange(len(classes)) < _ASKED))
-    then = np.array([_class(older(chr(point))) for point in points.tolist()])
-    doubtful[points] |= (then != classes[points]) & (
-        points > ord(" ")
-    )  # control characters are white space, too
+    looked_at = (classes != "O") | (np.arange(len(classes)) < _ASKED)
+    for first, last in _OLD:
+        looked_at[first : last + 1] = False
+    looked_at[: ord(" ")] = False  # control characters are white space, too
+    points = np.flatnonzero(looked_at)
+    then = np.array(list(map(unicodedata.ucd_3_2_0.category, map(chr, points.tolist())))).astype("U1")
+    then[~np.isin(then, ["L", "N", "Z"])] = "O"
+    then[then == "Z"] = "S"
+    doubtful[points] |= then != classes[points]
     return classes, doubtful
 
 
