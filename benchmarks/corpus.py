@@ -163,6 +163,7 @@ def compare(engines, spec, peer_spec, corpus, folder, peers, size):
         out.mkdir()
         for job, (command, environment) in jobs.items():
             took, _ = run(command, **environment)
+            print(f"{job}: {took} s", file=sys.stderr, flush=True)
             if took is not None:
                 seconds.setdefault(job, []).append(took)
         shutil.rmtree(out)
