@@ -3,6 +3,7 @@
 import json
 import random
 import sys
+import unicodedata
 import warnings
 
 import numpy as np
@@ -20,6 +21,7 @@ from tersely.tokenize.subword.merges import merge_table, merge_word
 from tersely.tokenize.subword.steady import doubtful_characters
 from tersely.tokenize.subword.tiktoken_ranks import TiktokenModel
 from tersely.tokenize.subword.word_engine import WordEngine
+from tersely.tokenize.words.tables import kinds
 
 LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -145,8 +147,6 @@ def test_merging_takes_the_lowest_rank_and_of_equals_the_leftmost(pairs, word):
     ids=["gpt2", "llama3"],
 )
 def test_a_character_that_is_not_doubtful_has_its_class_in_the_library(splitter):
-    from tersely.tokenize.words.tables import kinds
-
     if splitter == "llama 3":
         splitter = tokenizers.pre_tokenizers.Split(tokenizers.Regex(LLAMA3), "isolated")
 
@@ -179,6 +179,20 @@ def test_characters_that_no_library_was_asked_about_are_doubtful():
     assert unasked.classes.sum() > 0
     assert asked.classes[asked.pages].sum() < unasked.classes[unasked.pages].sum()
     assert asked.classes[asked.pages[0xFFFF >> 6], 0xFFFF & 63]  # no character: it hides special tokens
+
+
+def test_characters_that_are_newer_than_pythons_tables_are_doubtful_where_text_is_composed():
+    table = doubtful_characters(None, composed=True)
+    names, codes, _ = kinds()
+    assigned = np.array([not name.startswith(("Cn", "Cs")) for name in names])[codes]
+    plain = doubtful_characters(None)
+    trusted = plain.classes[plain.pages].reshape(-1) == 0
+    newest = next(
+        point
+        for point in np.flatnonzero(assigned & trusted).tolist()
+        if unicodedata.category(chr(point)) == "Cn"
+    )
+    assert table.classes[table.pages[newest >> 6], newest & 63]
 
 
 @pytest.mark.parametrize("flags", [{}, {"lstrip": True}, {"rstrip": True}, {"single_word": True}], ids=str)

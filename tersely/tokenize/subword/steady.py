@@ -27,11 +27,12 @@ _OLD = [(0x3400, 0x4DB5), (0x4E00, 0x9FA5), (0xAC00, 0xD7A3), (0x20000, 0x2A6D6)
 _FILLERS = {"L": "aa", "O": "!!"}
 
 
-def doubtful_characters(starts: Callable[[str], Iterable[int]] | None) -> ClassTable:
+def doubtful_characters(starts: Callable[[str], Iterable[int]] | None, composed: bool = False) -> ClassTable:
     """The table in which such characters have the class 1, all others 0.
 
     Args:
         starts: the places at which the library splits a text, 0 among them; None if it cannot be asked.
+        composed: whether those are to be among them, too, of which Python does not know how NFC composes them.
     """
     classes, changed = _all_changed()
     doubtful = changed.copy()
@@ -44,6 +45,8 @@ def doubtful_characters(starts: Callable[[str], Iterable[int]] | None) -> ClassT
         places = range(len(filler), 3 * len(asked), 3)
         doubtful[asked] = [place in found for place in places]
     doubtful[_ALWAYS] = True
+    if composed:
+        doubtful[_unknown_to_python()] = True
     return paged(doubtful.astype(np.uint8))
 
 
@@ -63,6 +66,16 @@ def _all_changed() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     then[then == "Z"] = "S"
     doubtful[points] |= then != classes[points]
     return classes, doubtful
+
+
+def _unknown_to_python() -> np.ndarray[Any, Any]:
+    """The assigned code points that are newer than ``unicodedata``."""
+    names, codes, _ = kinds()
+    assigned = np.array([not name.startswith("Cn") for name in names])[codes]
+    for first, last in _OLD:
+        assigned[first : last + 1] = False
+    points = np.flatnonzero(assigned)
+    return points[np.array([unicodedata.category(chr(point)) == "Cn" for point in points.tolist()])]
 
 
 def _class(category: str) -> str:

@@ -176,6 +176,7 @@ def _of_json(model: HuggingFaceModel) -> WordVocabulary | None:
     bpe = content.get("model") or {}
     rule = _rule(content.get("pre_tokenizer"))
     vocab: dict[str, int] = bpe.get("vocab") or {}
+    composed = content.get("normalizer") is not None
     characters = byte_characters()
     if (
         rule is None
@@ -196,9 +197,9 @@ def _of_json(model: HuggingFaceModel) -> WordVocabulary | None:
         rule=rule,
         merges=merge_table(merges, [vocab[character] for character in characters]),
         whole=words_of_one_id(whole),
-        doubtful=doubtful_characters(model.splits),
+        doubtful=doubtful_characters(model.splits, composed),
         added=tuple(token["content"] for token in model.added),
-        composed=content.get("normalizer") is not None,
+        composed=composed,
         ends_in_newline=rule is WordRule.CL100K,
     )
 
