@@ -14,6 +14,7 @@ python benchmarks/corpus.py [FILE ...] [--megabytes N] [--peers PYTHON]
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -76,6 +77,10 @@ ENGINE = """
         tok.encode_batch_fast(batch, add_special_tokens=False)
     print(time.perf_counter() - started)
 """
+
+
+RAYON = {"TOKENIZERS_PARALLELISM": "true"}
+"""Peers get the threads of the library."""
 
 
 def run(command, **environment):
@@ -141,48 +146,48 @@ def without_gigatoken(folder):
     return os.pathsep.join([str(hidden), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
-def compare(name, spec, peer_spec, corpus, folder, peers, size, gigatoken):
-    """All jobs with one tokenizer, in turns."""
+def compare(engines, spec, peer_spec, corpus, folder, peers, size):
+    """All jobs with one vocabulary, in turns: a row for each of tersely's ``engines``, a name and its environment."""
     seconds: dict[str, list[float]] = {}
-    more = {} if gigatoken else {"PYTHONPATH": without_gigatoken(folder)}
+    one = ["--workers", 1, "--threads", 1]
     for turn in range(2):
-        out = folder / f"{name}-{turn}"
+        out = folder / f"{Path(spec).parent.name or spec}-{turn}"
         jobs = {
-            "tersely": [*TERSELY, corpus, "--tokenizer", spec, "--out", out / "tersely"],
-            "tersely, 1 process": [
-                *TERSELY,
-                corpus,
-                "--tokenizer",
-                spec,
-                "--out",
-                out / "tersely1",
-                "--workers",
-                1,
-                "--threads",
-                1,
-            ],
-            "datasets": script(peers, DATASETS, corpus, peer_spec, out / "datasets", 2),
-            "datatrove": script(peers, DATATROVE, corpus, peer_spec, out / "datatrove", 2),
+            "datasets": (script(peers, DATASETS, corpus, peer_spec, out / "datasets", 2), RAYON),
+            "datatrove": (script(peers, DATATROVE, corpus, peer_spec, out / "datatrove", 2), RAYON),
         }
+        for number, (name, environment) in enumerate(engines.items()):
+            command = [*TERSELY, corpus, "--tokenizer", spec, "--out"]
+            jobs[name] = [*command, out / f"tersely{number}"], environment
+            jobs[f"{name}, 1 process"] = [*command, out / f"one{number}", *one], environment
         out.mkdir()
-        for job, command in jobs.items():
-            took, _ = run(
-                command, **(more if job.startswith("tersely") else {"TOKENIZERS_PARALLELISM": "true"})
-            )
+        for job, (command, environment) in jobs.items():
+            took, _ = run(command, **environment)
+            print(f"{job}: {took} s", file=sys.stderr, flush=True)
             if took is not None:
                 seconds.setdefault(job, []).append(took)
-    took, done = run(script(peers, ENGINE, corpus, peer_spec, folder, 2), TOKENIZERS_PARALLELISM="true")
+        shutil.rmtree(out)
+    took, done = run(script(peers, ENGINE, corpus, peer_spec, folder, 2), **RAYON)
     if took is not None:
         seconds["bare engine"] = [float(done.stdout)]
     best = {job: min(times) for job, times in seconds.items()}
-    row = {"tokenizer": name, **{f"{job} MB/s": size / 1e6 / took for job, took in best.items()}}
+    return [_row(name, best, size) for name in engines]
+
+
+def _row(name, best, size):
+    speeds = {
+        "tersely": best[name],
+        "tersely, 1 process": best[f"{name}, 1 process"],
+        **{job: best[job] for job in ("datasets", "datatrove", "bare engine") if job in best},
+    }
     rivals = [best[job] for job in ("datasets", "datatrove") if job in best]
-    row["times the fastest peer"] = min(rivals) / best["tersely"] if rivals else None
-    row["of the bare engine's time"] = (
-        best["tersely"] / best["bare engine"] if "bare engine" in best else None
-    )
-    row["2 processes against 1"] = best["tersely, 1 process"] / best["tersely"]
-    return row
+    return {
+        "tokenizer": name,
+        **{f"{job} MB/s": size / 1e6 / took for job, took in speeds.items()},
+        "times the fastest peer": min(rivals) / best[name] if rivals else None,
+        "of the bare engine's time": best[name] / best["bare engine"] if "bare engine" in best else None,
+        "2 processes against 1": best[f"{name}, 1 process"] / best[name],
+    }
 
 
 MEMORY = """
@@ -215,11 +220,14 @@ def main():
         size = plain_files(files, corpus, chosen.megabytes)
         plain_files(files, small, chosen.megabytes / 10)
         flat = byte_vocabulary(folder / "bytes.json")
+        hidden = {"PYTHONPATH": without_gigatoken(folder)}
         rows = [
-            compare("bytes", "bytes", flat, corpus, folder, chosen.peers, size, True),
-            compare("gpt2, tokenizers", gpt2, gpt2, corpus, folder, chosen.peers, size, False),
-            compare("gpt2, gigatoken", gpt2, gpt2, corpus, folder, chosen.peers, size, True),
-        ]
+            *compare({"bytes": {}}, "bytes", flat, corpus, folder, chosen.peers, size),
+            *compare(
+                {"gpt2, no gigatoken": hidden, "gpt2, gigatoken": {}},
+                gpt2, gpt2, corpus, folder, chosen.peers, size,
+            ),
+        ]  # fmt: skip
         for row, spec in zip(rows, ("bytes", gpt2, gpt2), strict=True):
             name = row["tokenizer"].replace(" ", "")
             row["peak MB, a tenth of the corpus"] = peak(small, folder / f"{name}-small", spec)

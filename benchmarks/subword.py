@@ -18,6 +18,7 @@ from report import arguments, missing, publish
 from tersely.corpus import find_sources
 from tersely.tokenize import SubwordTokenizer
 from tersely.tokenize.subword.tiktoken_ranks import ENCODINGS
+from tersely.tokenize.subword.word_engine import WordEngine
 
 CORPORA = {
     "English": "prose/peps.jsonl.zst",
@@ -81,6 +82,12 @@ def rows(data):
         "SentencePiece: tersely": SubwordTokenizer.load(model, threads=1).encode,
         "SentencePiece: its library": lambda texts: piece.encode(texts, num_threads=1),
     }
+    words = SubwordTokenizer.load(gpt2, threads=1, fast=False)
+    engines["gpt2: tersely, words"] = WordEngine.of(words.model).encode
+    ranks_file = folder / "cl100k_base.tiktoken"
+    engines["cl100k: tersely, words"] = WordEngine.of(
+        SubwordTokenizer.load(ranks_file, threads=1, fast=False).model
+    ).encode
     try:
         import gigatoken
     except ImportError:

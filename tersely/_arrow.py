@@ -80,6 +80,14 @@ def _bytes_and_offsets(array: pa.Array, width: Any) -> tuple[np.ndarray[Any, Any
     return values, offsets.astype(np.int64, copy=False)
 
 
+def _array(values: np.ndarray[Any, Any]) -> pa.Array:
+    """Numbers as an Arrow array, not copied if they are contiguous; ``pa.array`` would load pandas: half a second."""
+    if values.dtype.kind not in "iuf" or not values.dtype.isnative:
+        return pa.array(np.ascontiguousarray(values))
+    buffer = pa.py_buffer(np.ascontiguousarray(values))
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, buffer])
+
+
 def ragged_to_arrow(ragged: Ragged, large: bool) -> pa.Array:
     """See ``Ragged.to_arrow``."""
     ragged = ragged.to_numpy()
@@ -88,8 +96,8 @@ def ragged_to_arrow(ragged: Ragged, large: bool) -> pa.Array:
     if isinstance(ragged.values, Ragged):
         values = ragged_to_arrow(ragged.values, large)
     else:
-        values = pa.array(np.ascontiguousarray(ragged.values).reshape(-1))
+        values = _array(ragged.values.reshape(-1))
         for width in reversed(ragged.values.shape[1:]):
             values = pa.FixedSizeListArray.from_arrays(values, width)
-    offsets = pa.array(ragged.offsets if large else ragged.cu_seqlens)
+    offsets = _array(ragged.offsets if large else ragged.cu_seqlens)
     return (pa.LargeListArray if large else pa.ListArray).from_arrays(offsets, values)

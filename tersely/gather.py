@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+_FEW = 1 << 11
+"""So few values are taken by numpy: to load compiled code takes longer than many such calls."""
+
 
 def gather_rows(
     values: np.ndarray[Any, Any], starts: np.ndarray[Any, Any], offsets: np.ndarray[Any, Any]
@@ -24,7 +27,10 @@ def gather_rows(
     values = np.ascontiguousarray(values)
     out = np.empty((int(offsets[-1]), *values.shape[1:]), values.dtype)
     width = values.dtype.itemsize * int(np.prod(values.shape[1:], dtype=np.int64))
-    if out.size:
+    if out.size <= _FEW:
+        places = np.repeat(starts - offsets[:-1], np.diff(offsets)) + np.arange(len(out))
+        out[...] = values[places]
+    elif out.size:
         source = values.reshape(-1).view(np.uint8)
         _byte_copier()(source, starts * width, out.reshape(-1).view(np.uint8), offsets * width)
     return out

@@ -39,7 +39,7 @@ def load_tokenizer(
         threads: how many threads encode, by default one for each processor; the ids do not depend on it.
         allowed_specials: special tokens of a subword vocabulary that text may spell; by default those it was saved
             with.
-        fast: whether gigatoken may be the engine, if it is installed; the ids do not depend on it.
+        fast: whether an engine may stand in for a vocabulary's own library; the ids do not depend on it.
 
     Raises:
         TokenizeError: nothing of that name exists, or it cannot be loaded; the message says what is allowed.

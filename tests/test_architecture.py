@@ -11,6 +11,7 @@ FLOORS = {
     "ragged": 0,
     "_arrow": 0,
     "gather": 0,
+    "fork_server": 0,
     "tokenize": 1,
     "kernels": 1,
     "shards": 1,

@@ -9,9 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tersely import Ragged
+from tersely import Ragged, gather
 from tersely.errors import RaggedError
-from tersely.gather import gather_rows
 
 ROWS = st.lists(st.lists(st.integers(0, 60_000), max_size=9), max_size=12)
 NESTED = st.lists(ROWS, max_size=6)
@@ -219,13 +218,19 @@ def test_cu_seqlens_refuses_more_values_than_int32_counts():
         _ = Ragged(Huge(), [0, 2**31]).cu_seqlens
 
 
-@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 30)), max_size=20), st.sampled_from("Bhdq"))
-def test_gather_rows_equals_slicing(ranges, kind):
+@pytest.mark.parametrize("few", [0, gather._FEW], ids=["compiled", "numpy"])
+@given(
+    ranges=st.lists(st.tuples(st.integers(0, 50), st.integers(0, 30)), max_size=20),
+    kind=st.sampled_from("Bhdq"),
+)
+def test_gather_rows_equals_slicing(few, ranges, kind):
     values = np.arange(80).astype(kind)
     starts = np.array([start for start, _ in ranges], np.int64)
     offsets = np.cumsum([0, *(length for _, length in ranges)])
     expected = np.concatenate([values[:0], *(values[start : start + n] for start, n in ranges)])
-    assert np.array_equal(gather_rows(values, starts, offsets), expected)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(gather, "_FEW", few)
+        assert np.array_equal(gather.gather_rows(values, starts, offsets), expected)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,15 @@ from tersely.cli.convert import conversion_progress
 from tersely.cli.inputs import input_format_option, last_change, text_field_option
 from tersely.cli.output import ByteCount, count, json_option, progress_bar, tell_passed_over
 from tersely.cli.prepared import show_estimate, tell_result, tell_share, verdict
-from tersely.cli.running import command_of, executor_of, processors, resumable, running_options, share_of
+from tersely.cli.running import (
+    command_of,
+    executor_of,
+    processors,
+    resumable,
+    running_options,
+    share_of,
+    start_early,
+)
 from tersely.errors import UsageError, choose
 from tersely.load import FORMS
 
@@ -170,14 +178,16 @@ def command(
       tersely prepare corpus/ --tokenizer gpt2/tokenizer.json --pack 4096 --out out/
       zcat big.jsonl.gz | tersely prepare - --out out/
     """  # noqa: D301 -- click wants the character, not the two signs
-    from tersely.corpus import SampleSource, find_sources
-
     if out is None and not dry_run:
         raise click.UsageError("--out is missing: name the folder to make (or use --dry-run)")
     if sample and inputs:
         raise click.UsageError(
             "--sample and INPUTS exclude each other: name files, or use the built-in corpus"
         )
+    if not dry_run and "-" not in inputs:
+        start_early(options["engine"])
+    from tersely.corpus import SampleSource, find_sources
+
     for folder in inputs:
         if out is not None and Path(folder).is_dir() and out.resolve().is_relative_to(Path(folder).resolve()):
             raise UsageError(
@@ -206,13 +216,13 @@ def command(
 
 def _records(kind: str, chat_template: Path | None, spec: str, inputs: tuple[str, ...]) -> Records | None:
     """What the inputs hold, None if it is a text."""
-    from tersely.corpus.records import RecordKind, read_chat_template, records_of
-    from tersely.load import load_tokenizer
-
     if kind == "text":
         if chat_template:
             raise UsageError("--chat-template puts messages into words: use it with --records messages")
         return None
+    from tersely.corpus.records import RecordKind, read_chat_template, records_of
+    from tersely.load import load_tokenizer
+
     beside = Path(spec) if Path(spec).is_dir() else Path(spec).parent if Path(spec).is_file() else None
     template = None
     if chat_template or (beside and kind == "messages"):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tersely.errors import UsageError
+from tersely.fork_server import JOB, ensure_server
 
 if TYPE_CHECKING:
     from tersely.corpus.executors import Executor
@@ -70,6 +71,12 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def start_early(engine: str) -> None:
+    """Lets the process that workers come from load what they need while this one loads the same: half of a short job."""
+    if engine == "local" and processors() > 1:
+        ensure_server([JOB])
+
+
 def executor_of(engine: str, workers: int) -> Executor:
     """What runs the tasks."""
     if engine == "ray":
@@ -78,7 +85,7 @@ def executor_of(engine: str, workers: int) -> Executor:
         return RayExecutor()
     from tersely.corpus.executors import LocalExecutor
 
-    return LocalExecutor(workers, preload=["tersely.corpus.job.warm"])
+    return LocalExecutor(workers, preload=[JOB])
 
 
 def share_of(text: str | None) -> tuple[int, int]:

@@ -13,7 +13,6 @@ from tersely.corpus.fasta import HEADER, MAX_FASTA_BYTES, fasta_batches
 from tersely.corpus.files import ByteStream, is_archive
 from tersely.corpus.jsonl import jsonl_batches
 from tersely.corpus.lines import one_before
-from tersely.corpus.parquet import check_column, parquet_batches, parquet_spans
 from tersely.corpus.read import BOM, MAX_RECORD_BYTES, Batch, OnInvalid, Source, Span
 from tersely.corpus.records import Records, TextRecords
 from tersely.corpus.text import text_batches
@@ -78,6 +77,10 @@ class FileSource:
         if self.path is None or not self.path.is_file():
             return [None]
         if self.format is InputFormat.PARQUET:
+            from tersely.corpus.parquet import (
+                parquet_spans,
+            )  # late, as below: it loads much that others do not need
+
             return parquet_spans(self.path, target)
         try:
             if self.format not in _BY_BYTES or is_archive(self.path):
@@ -92,6 +95,8 @@ class FileSource:
         """All records of the span, or of the file, in order."""
         limits = _Limits(on_invalid=self.on_invalid, max_record_bytes=self.max_record_bytes)
         if self.format is InputFormat.PARQUET and self.path is not None:
+            from tersely.corpus.parquet import parquet_batches
+
             return parquet_batches(self.path, self.records, self.fields, span=span, **limits)
         try:
             stream = ByteStream(self.path, one_before(span) if span else None, self.size)
@@ -149,6 +154,8 @@ def find_sources(
 
     def source(path: Path | None, kind: InputFormat) -> FileSource:
         if records is None and kind is InputFormat.PARQUET and path:
+            from tersely.corpus.parquet import check_column
+
             check_column(path, text_field)
         if records is not None and kind not in (InputFormat.JSONL, InputFormat.PARQUET):
             raise UsageError(

@@ -16,7 +16,7 @@ from vocabularies import NASTY, changed, with_added
 from tersely import load_tokenizer
 from tersely.errors import TokenizeError, UsageError
 from tersely.tokenize import SubwordTokenizer
-from tersely.tokenize.subword import fast as fast_module
+from tersely.tokenize.subword import gigatoken_engine
 
 
 def test_ids_do_not_depend_on_threads(bpe_json, llama_json, spm_model, tmp_path):
@@ -123,8 +123,9 @@ def test_a_vocabulary_with_pieces_across_words_is_not_cut(bpe_json):
 def test_gigatoken_is_not_used_for_added_tokens_with_conditions(bpe_json):
     pytest.importorskip("gigatoken", reason="the extra 'fast' is not installed")
     with pytest.warns(UserWarning, match="conditions"):
-        assert not SubwordTokenizer(with_added(bpe_json, "foobarq", single_word=True)).fast
-    assert SubwordTokenizer(with_added(bpe_json, "<tool>")).fast
+        tok = SubwordTokenizer(with_added(bpe_json, "foobarq", single_word=True))
+    assert tok.engine == "the engine for words"
+    assert SubwordTokenizer(with_added(bpe_json, "<tool>")).engine == "gigatoken"
 
 
 def test_a_fork_after_threads_neither_warns_nor_stands_still(bpe_json, tmp_path):
@@ -177,31 +178,31 @@ class StandIn:
 def test_a_fast_engine_is_left_at_the_first_difference(monkeypatch, bpe_json):
     plain = SubwordTokenizer(bpe_json, fast=False)
     monkeypatch.setitem(sys.modules, "gigatoken", object())
-    monkeypatch.setattr(fast_module, "_gigatoken", lambda model: StandIn(model, "poison"))
+    monkeypatch.setattr(gigatoken_engine, "_gigatoken", lambda model: StandIn(model, "poison"))
     tok = SubwordTokenizer(bpe_json)
-    assert tok.fast
+    assert tok.engine == "gigatoken"
     assert tok.encode(TEXTS).equals(plain.encode(TEXTS))
     with pytest.warns(UserWarning, match="without gigatoken"):
         ids = tok.encode(["a", "poison", "b"])
     assert ids.equals(plain.encode(["a", "poison", "b"]))
-    assert not tok.fast
+    assert tok.engine == "library"
     assert tok.encode(TEXTS).equals(plain.encode(TEXTS))
 
 
 def test_a_fast_engine_that_fails_the_probes_is_not_used(monkeypatch, bpe_json):
     monkeypatch.setitem(sys.modules, "gigatoken", object())
-    monkeypatch.setattr(fast_module, "_gigatoken", lambda model: StandIn(model, "quick brown"))
+    monkeypatch.setattr(gigatoken_engine, "_gigatoken", lambda model: StandIn(model, "quick brown"))
     with pytest.warns(UserWarning, match="other ids"):
-        assert not SubwordTokenizer(bpe_json).fast
+        assert SubwordTokenizer(bpe_json).engine == "the engine for words"
 
 
 def test_every_job_is_checked_anew(monkeypatch, bpe_json):
     monkeypatch.setitem(sys.modules, "gigatoken", object())
-    monkeypatch.setattr(fast_module, "_gigatoken", lambda model: StandIn(model, "poison"))
-    monkeypatch.setattr(fast_module, "CHECKED_CHARACTERS", 10)
+    monkeypatch.setattr(gigatoken_engine, "_gigatoken", lambda model: StandIn(model, "poison"))
+    monkeypatch.setattr(gigatoken_engine, "CHECKED_CHARACTERS", 10)
     tok = SubwordTokenizer(bpe_json)
     tok.encode(["more than ten characters"])
-    assert tok.fast
+    assert tok.engine == "gigatoken"
     tok.new_job()
     with pytest.warns(UserWarning, match="without gigatoken"):
         tok.encode(["poison"])
@@ -212,7 +213,7 @@ def test_gigatoken_gives_the_librarys_ids(bpe_json, llama_json):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tok = SubwordTokenizer(bpe_json)
-    assert tok.fast
+    assert tok.engine == "gigatoken"
     texts = [*TEXTS, *NASTY]
     assert tok.encode(texts).equals(SubwordTokenizer(bpe_json, fast=False).encode(texts))
     with pytest.raises(TokenizeError, match="document 1") as caught:

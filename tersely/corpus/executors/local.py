@@ -17,10 +17,11 @@ from multiprocessing.connection import wait
 from typing import Any, Generic
 
 from tersely.corpus.executors.attempt import outcome
-from tersely.corpus.executors.process import Process, ensure_server, how_it_ended
+from tersely.corpus.executors.process import Process, how_it_ended
 from tersely.corpus.executors.protocol import Item, Outcome, Result
 from tersely.corpus.executors.worker import READY
 from tersely.errors import ExecutorError, UsageError
+from tersely.fork_server import ensure_server
 from tersely.tokenize.batch import thread_count
 
 _STARTS = 3

@@ -8,11 +8,11 @@ import signal
 import sys
 import threading
 from collections.abc import Generator, Sequence
-from multiprocessing import forkserver, resource_tracker
 from types import ModuleType
 
 from tersely.corpus.executors import worker
 from tersely.errors import ExecutorError
+from tersely.fork_server import ensure_server
 
 _LAST_WORDS = 5.0
 """Seconds in which a process that has closed its pipe must end."""
@@ -85,20 +85,6 @@ def how_it_ended(code: int) -> str:
         return f"killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"killed by signal {-code}"
-
-
-def ensure_server(preload: Sequence[str]) -> None:
-    """Starts the fork server of this program, if it does not run, with SIGINT blocked, as its children inherit it.
-
-    So a Ctrl-C at a terminal, which goes to all processes, is left to this one at any moment of their lives.
-    """
-    forkserver.set_forkserver_preload([worker.__name__, *preload])
-    resource_tracker.ensure_running()  # first, because starting it unblocks SIGINT
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @contextlib.contextmanager

@@ -8,5 +8,5 @@ from tersely.corpus.job import task as task
 from tersely.pack import plan
 from tersely.ragged import Ragged
 
-_SOME = Ragged(np.zeros(6, np.uint16), [0, 1, 6])
+_SOME = Ragged(np.zeros(6000, np.uint16), [0, 1, 6000])  # enough for compiled code
 plan(_SOME.lengths, 4).gather(_SOME)

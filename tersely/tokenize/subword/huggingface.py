@@ -116,6 +116,10 @@ class HuggingFaceModel:
     @property
     def identity(self) -> bytes:
         """The file without the parts that decide no ids, in one spelling."""
+        return self._identity
+
+    @cached_property
+    def _identity(self) -> bytes:
         return json.dumps(self._content, sort_keys=True).encode()
 
     def token_id(self, token: str) -> int | None:
@@ -156,6 +160,12 @@ class HuggingFaceModel:
             "the tokenizers library failed",
         )
         return [np.array(encoding.ids, np.uint32) for encoding in encodings]
+
+    def splits(self, text: str) -> list[int]:
+        """Where the pre-tokeniser splits a text, 0 among the places, in characters."""
+        splitter: Any = self._engine.pre_tokenizer
+        pieces = guarded(lambda: splitter.pre_tokenize_str(text), "the tokenizers library failed")
+        return [start for _, (start, _) in pieces]
 
     def spans(self, text: str) -> list[Span]:
         """The library's alignment, every range of which is checked by normalising it again.

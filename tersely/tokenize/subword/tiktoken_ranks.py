@@ -86,17 +86,17 @@ class TiktokenModel:
             if token not in encoding.specials:
                 raise TokenizeError(f"the allowed special {token!r} is not among those of {name}")
         self._allowed = {token: encoding.specials[token] for token in allowed}
-        self._tokens = _parsed(ranks)
+        self.tokens = _parsed(ranks)
         self._engine = guarded(
             lambda: tiktoken.Encoding(
                 name,
                 pat_str=encoding.pattern,
-                mergeable_ranks=self._tokens,
+                mergeable_ranks=self.tokens,
                 special_tokens=dict(encoding.specials),
             ),
             "not a rank file",
         )
-        self._vocab_size = size_of_vocabulary([*self._tokens.values(), *encoding.specials.values()])
+        self._vocab_size = size_of_vocabulary([*self.tokens.values(), *encoding.specials.values()])
 
     @property
     def vocab_size(self) -> int:
@@ -123,7 +123,7 @@ class TiktokenModel:
 
     def token_id(self, token: str) -> int | None:
         """The id of a token by its spelling."""
-        return self.encoding.specials.get(token, self._tokens.get(token.encode()))
+        return self.encoding.specials.get(token, self.tokens.get(token.encode()))
 
     def reserved(self, specials: Mapping[str, str]) -> set[int]:
         """The ids of the special tokens."""
@@ -169,7 +169,7 @@ class TiktokenModel:
         """The tokens themselves."""
         rows = [b""] * self._vocab_size
         exact = np.zeros(self._vocab_size, np.bool_)
-        for token, rank in self._tokens.items():
+        for token, rank in self.tokens.items():
             rows[rank], exact[rank] = token, True
         for name, number in self._allowed.items():
             rows[number], exact[number] = name.encode(), True

@@ -50,7 +50,7 @@ class SubwordTokenizer:
         allowed_specials: special tokens of a ``tokenizer.json`` that text may spell; all others stay text. (A ``model``
             knows its own.)
         threads: how many threads encode (the ids do not depend on it); by default one for each processor.
-        fast: whether gigatoken may be the engine, if it is installed.
+        fast: whether an engine may stand in for the vocabulary's own library: gigatoken, if it is installed, or ours.
 
     Raises:
         TokenizeError: the content cannot be loaded, or lacks a named special.
@@ -144,9 +144,9 @@ class SubwordTokenizer:
         return config_fingerprint(self._config(), self._model.identity)
 
     @property
-    def fast(self) -> bool:
-        """Whether gigatoken is the engine at present."""
-        return self._fast is not None and self._fast.in_use
+    def engine(self) -> str:
+        """What encodes at present: ``gigatoken``, ``the engine for words``, or the vocabulary's own ``library``."""
+        return (self._fast and self._fast.engine) or "library"
 
     def encode(self, texts: Texts, *, bos: bool = False, eos: bool = False) -> Ragged:
         """A row of ids for each text, in the smallest unsigned dtype that holds the vocabulary.
@@ -239,7 +239,7 @@ class SubwordTokenizer:
         (folder / CONFIG_NAME).write_text(config + "\n", encoding="utf-8")
 
     def new_job(self) -> None:
-        """Makes gigatoken be compared again on what is encoded next."""
+        """Makes the engine be compared again on what is encoded next."""
         if self._fast is not None:
             self._fast.new_job()
 

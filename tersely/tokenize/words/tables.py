@@ -58,6 +58,11 @@ def class_table(class_of: Callable[[str], int], exceptions: Mapping[str, int] | 
     classes = np.array([class_of(name) for name in names], np.uint8)[codes]
     for character, own in (exceptions or {}).items():
         classes[ord(character)] = own
+    return paged(classes)
+
+
+def paged(classes: np.ndarray[Any, Any]) -> ClassTable:
+    """The table of the classes of all code points, shape ``(0x110000,)``, uint8."""
     known: dict[bytes, int] = {}
     rows = classes.reshape(-1, PAGE)
     pages = [known.setdefault(row.tobytes(), len(known)) for row in rows]
