@@ -5,7 +5,8 @@ python benchmarks/attention.py [--heads A,C,B] [--workloads W1,W2,W3,W4] [--only
 Needs a Hopper GPU. Every workload is 32,768 tokens of bfloat16, causal. Each implementation is first built and checked
 in a process of its own, all at once; then, for each set of heads, one process times those that passed in
 interleaved rounds, so that a change of clocks hits all alike: medians of CUDA events with the L2 cache flushed
-before each run. A kernel that hangs or crashes costs itself alone.
+before each run. A kernel that hangs or crashes costs itself alone. "tersely" is what ``backend="auto"`` takes, "hopper" and
+"triton" are asked for by name.
 """
 
 import argparse
@@ -64,39 +65,11 @@ def operations(lengths, heads, D):
 
 # Implementations: a function of (q, k, v, dout, batch) that gives one of forward and one of forward + backward
 def batch_of(lengths):
+    from tersely.kernels import Boundaries
+
     cu = torch.tensor([0, *lengths], device="cuda").cumsum(0).to(torch.int32)
-    return SimpleNamespace(cu=cu, longest=max(lengths), n=len(lengths))
-
-
-def causal_bounds(cu, tokens):
-    t = torch.arange(tokens, device=cu.device, dtype=torch.int32)
-    document = torch.searchsorted(cu[1:].contiguous(), t, right=True)
-    start, stop = cu[document], cu[document + 1]
-    first = torch.arange(0, tokens, 128, device=cu.device)
-    length = stop[first] - start[first]
-    keys = torch.argsort(length, descending=True, stable=True).to(torch.int32)
-    backwards = torch.argsort(length.flip(0), descending=True, stable=True)
-    queries = (first.numel() - 1 - backwards).to(torch.int32)
-    return SimpleNamespace(
-        key_start=start, key_stop=t + 1, query_start=t, query_stop=stop, query_tiles=queries, key_tiles=keys
-    )
-
-
-def hopper(q, k, v, dout, batch):
-    from tersely.kernels.attention.hopper import launch as hopper
-
-    bounds = causal_bounds(batch.cu, q.shape[0])
-    scale = q.shape[2] ** -0.5
-    mean = q.shape[0] / batch.n
-
-    def forward():
-        return hopper.forward(q, k, v, bounds, scale=scale, mean_length=mean)
-
-    def both():
-        out, lse = forward()
-        return out, *hopper.backward(dout, q, k, v, out, lse, bounds, scale=scale)
-
-    return lambda: forward()[0], both
+    bounds = Boundaries.from_cu_seqlens(cu, sum(lengths), causal=True)
+    return SimpleNamespace(cu=cu, longest=max(lengths), bounds=bounds)
 
 
 def by_autograd(attention):
@@ -131,8 +104,17 @@ def flash_attn_4(q, k, v, batch):
     return out[0] if isinstance(out, tuple) else out
 
 
+def tersely(backend):
+    """Ours, with boundaries that are made once, as for all layers of a model."""
+    from tersely.kernels import varlen_attention
+
+    return by_autograd(lambda q, k, v, batch: varlen_attention(q, k, v, batch.bounds, backend=backend))
+
+
 IMPLEMENTATIONS = {
-    "hopper": hopper,
+    "tersely": tersely("auto"),
+    "hopper": tersely("hopper"),
+    "triton": tersely("triton"),
     "varlen_attn": by_autograd(varlen_attn),
     "flash-attn-4": by_autograd(flash_attn_4),
 }
@@ -243,7 +225,7 @@ def run(heads, which, names, rounds):
             print(f"{name} with heads {h} is left out ({code}): {output.strip()[-400:]}", flush=True)
     rows = []
     for h in heads:
-        output, code = finish(child("--measure", h, ",".join(passed[h]), ",".join(which), str(rounds)), 100)
+        output, code = finish(child("--measure", h, ",".join(passed[h]), ",".join(which), str(rounds)), 150)
         rows += [json.loads(line[4:]) for line in output.splitlines() if line.startswith("ROW ")]
         if code != 0:
             print(f"heads {h} ended early ({code}): {output.strip()[-400:]}", flush=True)

@@ -1,6 +1,6 @@
 """tersely: make sequences short before a GPU sees them, and never pad them after.
 
-The rooms (``tokenize``, ``shards``, ``pack``, ``corpus``) are imported on first use, so that ``import tersely``
+The rooms (``tokenize``, ``kernels``, ``shards``, ``pack``, ``corpus``) are imported on first use, so that ``import tersely``
 and ``tersely --help`` load neither torch nor numba.
 """
 
@@ -14,16 +14,17 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from tersely import corpus as corpus
     from tersely import errors as errors
+    from tersely import kernels as kernels
     from tersely import pack as pack
     from tersely import shards as shards
     from tersely import tokenize as tokenize
     from tersely.load import load_tokenizer as load_tokenizer
     from tersely.ragged import Ragged as Ragged
 
-_ROOMS = ("corpus", "errors", "pack", "shards", "tokenize")
+_ROOMS = ("corpus", "errors", "kernels", "pack", "shards", "tokenize")
 _NAMES = {"Ragged": "tersely.ragged", "load_tokenizer": "tersely.load"}
 
-__all__ = ["Ragged", "corpus", "errors", "load_tokenizer", "pack", "shards", "tokenize"]
+__all__ = ["Ragged", "corpus", "errors", "kernels", "load_tokenizer", "pack", "shards", "tokenize"]
 
 
 def __getattr__(name: str) -> Any:

@@ -28,13 +28,19 @@ def test_stream_example(root):
     assert float(re.search(r"([\d.]+) % used", out).group(1)) > 98
 
 
+def test_encoder_example(root):
+    out = run(root / "examples/padding_free_encoder.py")
+    assert "152 of 256 tokens" in out
+    assert float(out.split()[-1]) < 1e-5
+
+
 def test_the_command_line_page_is_current(root):
     page = runpy.run_path(str(root / "docs/make_cli.py"))["page"]()
     assert (root / "docs/cli.md").read_text() == page, "run python docs/make_cli.py"
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/tutorial.md", "docs/corpus.md"]
+    "page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/tutorial.md", "docs/corpus.md", "docs/kernels.md"]
 )
 def test_links_lead_somewhere(root, page):
     links = re.findall(r"\]\(([^)#]+)\)", (root / page).read_text())

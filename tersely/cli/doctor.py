@@ -85,7 +85,7 @@ def _checks() -> list[dict[str, Any]]:
     """Each tries a thing for real; ``ok`` is None where the machine lacks it and nothing needs it."""
     checks = [_planner(), _compiled_cache()]
     if importlib.util.find_spec("torch"):
-        checks += [_device(), *_attention()]
+        checks += [_device(), *_kernels(), *_attention()]
     return checks
 
 
@@ -129,6 +129,29 @@ def _device() -> dict[str, Any]:
     return {"name": "GPU", "ok": None, "detail": f"none: {why}; packing and training run on the CPU"}
 
 
+def _kernels() -> list[dict[str, Any]]:
+    """Which implementations of packed attention run here, and why not the others; the first that runs is ``auto``."""
+    import torch
+
+    from tersely.kernels import Backend
+    from tersely.kernels.attention import adapters, backend
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found: list[dict[str, Any]] = []
+    chosen = False
+    for each in Backend:
+        if each is Backend.AUTO:
+            continue
+        other = adapters.is_adapter(each)
+        why = adapters.why_not_installed(each, device) if other else backend.why_not_here(each, device)
+        detail = "can be asked for by name" if other or chosen else "what auto takes first"
+        chosen = chosen or why is None
+        found.append(
+            {"name": f"packed attention, {each}", "ok": None if why else True, "detail": why or detail}
+        )
+    return found
+
+
 def _attention() -> list[dict[str, Any]]:
     """Whether each attention of transformers keeps packed documents apart here, with and without a cache."""
     if sys.platform == "win32" or not importlib.util.find_spec("transformers"):
@@ -136,6 +159,7 @@ def _attention() -> list[dict[str, Any]]:
     from transformers import AutoModelForCausalLM, LlamaConfig
     from transformers.utils import logging
 
+    from tersely.kernels import register_with_transformers
     from tersely.pack import check_isolation
 
     logging.set_verbosity_error()
@@ -143,7 +167,8 @@ def _attention() -> list[dict[str, Any]]:
         vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2
     )
     found: list[dict[str, Any]] = []
-    for attention in ("eager", "sdpa", "flex_attention"):
+    register_with_transformers()
+    for attention in ("eager", "sdpa", "flex_attention", "tersely"):
         try:
             model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
             report = check_isolation(model)

@@ -63,7 +63,7 @@ def attention_backward(
     match pick(
         backend, q, k, v, tree=tree, softcap=softcap, gated=gate is not None, deterministic=deterministic
     ):
-        case Backend.HOPPER if dlse is None:
+        case Backend.HOPPER if dlse is None and not (backend == Backend.AUTO and _short(q, documents)):
             dq, dk, dv = hopper.backward(dout, q, k, v, out, lse, bounds, scale=scale)
             dgate = None
         case Backend.HOPPER | Backend.TRITON:
@@ -108,6 +108,11 @@ def _differentiate(ctx: Any, dout: Tensor | None, dlse: Tensor | None) -> tuple[
 
 
 attention.register_autograd(_differentiate, setup_context=_remember)
+
+
+def _short(q: Tensor, documents: int) -> bool:
+    """Whether documents are so short that sums of ``dQ`` in memory cost more than the products they save."""
+    return 0 < q.shape[0] <= hopper.LONGEST_SHORT * documents
 
 
 def _strided(x: Tensor) -> Tensor:
