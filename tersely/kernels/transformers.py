@@ -47,11 +47,9 @@ def register_with_transformers(name: str = NAME) -> None:
 
 
 def document_numbers(
-    batch_size: int,
-    q_length: int,
+    *,
     kv_length: int,
     q_offset: int | Tensor = 0,
-    kv_offset: int = 0,
     mask_function: Callable[..., Any] | None = None,
     attention_mask: Tensor | None = None,
     config: Any = None,

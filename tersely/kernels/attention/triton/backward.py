@@ -22,7 +22,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from tersely.kernels.attention.triton.forward import LOG2E, TILE, own, tanh
+from tersely.kernels.attention.triton.forward import LOG2E, TILE, own, reaches, tanh
 
 
 @triton.jit(do_not_specialize=["Tq", "padded"])
@@ -183,14 +183,6 @@ def _queries(
     row_span = tl.maximum(row_stop - row_start, 0).to(tl.uint32)
     begin = tl.load(key_start_ptr + first)
     end = tl.load(key_stop_ptr + last)
-    if TREE:
-        whole_from = end
-        whole_to = end
-    else:
-        shared_start = tl.minimum(tl.load(key_start_ptr + last), end)
-        shared_stop = tl.load(key_stop_ptr + first)
-        whole_from = begin + tl.cdiv(tl.maximum(shared_start - begin, 0), BN2) * BN2
-        whole_to = whole_from + tl.maximum(shared_stop - whole_from, 0) // BN2 * BN2
     kv_head = head // G
     place = rows_ptr + head.to(tl.int64) * padded + row
     q = own(q_desc, first, head, D, DP)
@@ -198,21 +190,32 @@ def _queries(
     lse2 = tl.load(place)
     delta = tl.load(place + H.to(tl.int64) * padded)
     dq = tl.zeros([BM, DP], tl.float32)
-    for kv in tl.range(begin, whole_from, BN2):
-        dq = _query_step(
-            dq, q, dout, k_steps, v_steps, lse2, delta, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start, row_span,
-            scale, cap, Tk, BN2, D, True, TREE, GATE, CAP,
-        )  # fmt: skip
-    if not TREE:
+    if TREE:
+        for kv in tl.range(begin, end, BN2):
+            if reaches(query_stop_ptr, kv, first, Tk, BN2):
+                dq = _query_step(
+                    dq, q, dout, k_steps, v_steps, lse2, delta, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start,
+                    row_span, scale, cap, Tk, BN2, D, True, True, GATE, CAP,
+                )  # fmt: skip
+    else:
+        shared_start = tl.minimum(tl.load(key_start_ptr + last), end)
+        shared_stop = tl.load(key_stop_ptr + first)
+        whole_from = begin + tl.cdiv(tl.maximum(shared_start - begin, 0), BN2) * BN2
+        whole_to = whole_from + tl.maximum(shared_stop - whole_from, 0) // BN2 * BN2
+        for kv in tl.range(begin, whole_from, BN2):
+            dq = _query_step(
+                dq, q, dout, k_steps, v_steps, lse2, delta, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start,
+                row_span, scale, cap, Tk, BN2, D, True, False, GATE, CAP,
+            )  # fmt: skip
         for kv in tl.range(whole_from, whole_to, BN2):
             dq = _query_step(
                 dq, q, dout, k_steps, v_steps, lse2, delta, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start,
-                row_span, scale, cap, Tk, BN2, D, False, TREE, GATE, CAP,
+                row_span, scale, cap, Tk, BN2, D, False, False, GATE, CAP,
             )  # fmt: skip
         for kv in tl.range(whole_to, end, BN2):
             dq = _query_step(
                 dq, q, dout, k_steps, v_steps, lse2, delta, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start,
-                row_span, scale, cap, Tk, BN2, D, True, TREE, GATE, CAP,
+                row_span, scale, cap, Tk, BN2, D, True, False, GATE, CAP,
             )  # fmt: skip
     dq_desc.store([first, head, 0], (dq * scale).to(dq_desc.dtype).reshape(BM, 1, DP))
 

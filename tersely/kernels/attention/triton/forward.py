@@ -2,7 +2,8 @@
 
 A program owns ``BM`` consecutive queries of one head, whatever documents they belong to, and walks the keys from
 ``key_start`` of its first row to ``key_stop`` of its last. Neither end goes back from row to row, so the tiles in the
-middle, which every row sees whole, need no mask: three loops, and only the outer two compare indices.
+middle, which every row sees whole, need no mask: three loops, and only the outer two compare indices. In a tree one loop
+compares always, and leaves out tiles of other branches.
 
 Scores are kept in units of log 2: ``exp2(x * unit - m * unit)``, where ``unit`` is ``scale * log2(e)`` for plain
 scores, and 1 where a soft-cap or a gate has already brought them there.
@@ -46,6 +47,13 @@ def own(desc, first, head, D: tl.constexpr, DP: tl.constexpr):
     if D != DP:
         x = tl.where(tl.arange(0, DP)[None, :] < D, x, 0.0)
     return x
+
+
+@triton.jit
+def reaches(query_stop_ptr, kv, first, Tk, BN: tl.constexpr):
+    """Whether a key from ``kv`` to ``kv + BN`` is seen past query ``first``: other branches of a tree are not."""
+    key = kv + tl.arange(0, BN)
+    return tl.max(tl.load(query_stop_ptr + key, mask=key < Tk, other=0), 0) > first
 
 
 @triton.jit
@@ -118,19 +126,22 @@ def attention_forward(
         peak = tl.full([BM], float("-inf"), tl.float32)
         norm = tl.zeros([BM], tl.float32)
     if TREE:
-        whole_from = begin + tl.cdiv(tl.maximum(end - begin, 0), BN) * BN
-        whole_to = whole_from
+        for kv in tl.range(begin, end, BN):
+            if reaches(query_stop_ptr, kv, first, Tk, BN):
+                acc, norm, peak = _step(
+                    acc, norm, peak, q, k_desc, v_desc, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start, row_span,
+                    scale, cap, unit, Tk, BN, D, True, True, GATE, CAP,
+                )  # fmt: skip
     else:
         shared_start = tl.minimum(tl.load(key_start_ptr + last), end)  # from here on every row sees all,
         shared_stop = tl.load(key_stop_ptr + first)  # up to here
         whole_from = begin + tl.cdiv(tl.maximum(shared_start - begin, 0), BN) * BN
         whole_to = whole_from + tl.maximum(shared_stop - whole_from, 0) // BN * BN
-    for kv in tl.range(begin, whole_from, BN):
-        acc, norm, peak = _step(
-            acc, norm, peak, q, k_desc, v_desc, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start, row_span,
-            scale, cap, unit, Tk, BN, D, True, TREE, GATE, CAP,
-        )  # fmt: skip
-    if not TREE:
+        for kv in tl.range(begin, whole_from, BN):
+            acc, norm, peak = _step(
+                acc, norm, peak, q, k_desc, v_desc, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start, row_span,
+                scale, cap, unit, Tk, BN, D, True, False, GATE, CAP,
+            )  # fmt: skip
         for kv in tl.range(whole_from, whole_to, BN):
             acc, norm, peak = _step(
                 acc, norm, peak, q, k_desc, v_desc, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start, row_span,
