@@ -21,7 +21,7 @@ def planned(
     source = torch.empty(capacity, dtype=torch.int64, device=keep.device)
     target = torch.empty(tokens, dtype=torch.int64, device=keep.device)
     before = torch.empty(tokens + 1, dtype=cu_seqlens.dtype, device=keep.device)
-    counted = max(1, -(-tokens // BLOCK))
+    counted = tokens // BLOCK + 1  # the place past the last row is counted, too: there the total stands
     counts = torch.empty(counted, dtype=torch.int64, device=keep.device)
     flags = keep.contiguous().view(torch.uint8)
     _count[(counted,)](flags, cu_seqlens, counts, tokens, len(cu_seqlens) - 1, BLOCK)

@@ -87,20 +87,29 @@ def pad(
         raise KernelError(f"batch is {batch} and length {length}: give the shape of the padded batch")
     if indices is None:
         assert cu_seqlens is not None
-        indices = _places(values, cu_seqlens, batch, length)
+        check_cu_seqlens(cu_seqlens, values)
+        if len(cu_seqlens) != batch + 1:
+            raise KernelError(
+                f"cu_seqlens bounds {len(cu_seqlens) - 1} sequences, batch is {batch}: make them agree"
+            )
+        indices = padded_places(cu_seqlens, len(values), length)
     out = scatter_back(values, indices, batch * length, backend=backend)
     return out.reshape(batch, length, *values.shape[1:])
 
 
-def _places(values: torch.Tensor, cu_seqlens: torch.Tensor, batch: int, length: int) -> torch.Tensor:
-    """Where tokens go if each sequence starts at the left; -1 for slack rows and what is too long."""
-    check_cu_seqlens(cu_seqlens, values)
-    if len(cu_seqlens) != batch + 1:
-        raise KernelError(
-            f"cu_seqlens bounds {len(cu_seqlens) - 1} sequences, batch is {batch}: make them agree"
-        )
+@torch.library.custom_op("tersely::padded_places", mutates_args=())
+def padded_places(cu_seqlens: torch.Tensor, tokens: int, length: int) -> torch.Tensor:
+    """Where tokens go if each sequence starts at the left, ``(T,)`` int64; -1 for slack rows and what is too long.
+
+    An operator, because torch 2.11 compiles ``searchsorted`` of boundaries to wrong results on a GPU.
+    """
     bounds = cu_seqlens.long()
-    sequences = segments_of_tokens(bounds, len(values))
-    within = torch.arange(len(values), device=values.device) - bounds[sequences]
-    there = (sequences < batch) & (within < length)
+    sequences = segments_of_tokens(bounds, tokens)
+    within = torch.arange(tokens, device=cu_seqlens.device) - bounds[sequences]
+    there = (sequences < len(bounds) - 1) & (within < length)
     return torch.where(there, sequences * length + within, -1)
+
+
+@padded_places.register_fake
+def _(cu_seqlens: torch.Tensor, tokens: int, length: int) -> torch.Tensor:
+    return cu_seqlens.new_empty(tokens, dtype=torch.int64)

@@ -59,6 +59,15 @@ def test_rows_of_any_dtype_and_width(place, dtype):
         assert torch.equal(out.values, by_loops(values, keep, cu_seqlens)[0])
 
 
+@pytest.mark.parametrize("tokens", [1023, 1024, 1025, 3072])
+def test_totals_at_the_edges_of_blocks(place, tokens):
+    cu_seqlens = torch.tensor([0, tokens // 2, tokens], dtype=torch.int32, device=place.device)
+    values, keep = torch.arange(tokens, device=place.device), flags(tokens, place.device)
+    out = compact(values, keep, cu_seqlens, backend=place.backend)
+    assert torch.equal(out.values, values[keep])
+    assert out.cu_seqlens.tolist() == [0, int(keep[: tokens // 2].sum()), int(keep.sum())]
+
+
 def test_many_blocks_of_flags(place):
     cu_seqlens = torch.tensor([0, 1000, 1024, 3000, 4096, 5000], device=place.device)
     keep = flags(5003, place.device)
