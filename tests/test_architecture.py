@@ -84,8 +84,23 @@ def test_promised_names_are_there():
     assert tersely.load_tokenizer("bytes").decode(tersely.load_tokenizer("bytes").encode(["a"])) == [b"a"]
     for name in ("plan", "PackPlan", "PackedDataset", "PackedCollator", "PackedBatch", "check_isolation"):
         assert callable(getattr(tersely.pack, name)), name
-    assert set(dir(tersely)) >= {"Ragged", "load_tokenizer", "pack", "tokenize", "corpus", "shards", "kernels"}
-    for name in ("varlen_attention", "register_with_transformers", "segment_reduce", "compact", "rotary", "unpad"):
+    assert set(dir(tersely)) >= {
+        "Ragged",
+        "load_tokenizer",
+        "pack",
+        "tokenize",
+        "corpus",
+        "shards",
+        "kernels",
+    }
+    for name in (
+        "varlen_attention",
+        "register_with_transformers",
+        "segment_reduce",
+        "compact",
+        "rotary",
+        "unpad",
+    ):
         assert callable(getattr(tersely.kernels, name)), name
     with pytest.raises(AttributeError, match="nothing"):
         _ = tersely.nothing

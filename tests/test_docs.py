@@ -40,7 +40,15 @@ def test_the_command_line_page_is_current(root):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/tutorial.md", "docs/corpus.md", "docs/kernels.md"]
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/architecture.md",
+        "docs/tutorial.md",
+        "docs/corpus.md",
+        "docs/kernels.md",
+    ],
 )
 def test_links_lead_somewhere(root, page):
     links = re.findall(r"\]\(([^)#]+)\)", (root / page).read_text())
