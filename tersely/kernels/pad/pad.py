@@ -92,7 +92,8 @@ def pad(
             raise KernelError(
                 f"cu_seqlens bounds {len(cu_seqlens) - 1} sequences, batch is {batch}: make them agree"
             )
-        indices = padded_places(cu_seqlens, len(values), length)
+        places: torch.Tensor = padded_places(cu_seqlens, len(values), length)
+        indices = places
     out = scatter_back(values, indices, batch * length, backend=backend)
     return out.reshape(batch, length, *values.shape[1:])
 
