@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import os
+import warnings
 from enum import StrEnum
 from typing import Any
 
@@ -61,10 +62,18 @@ def pick(
         if (why := why_not(wanted, q, k, v, **call)) is not None:
             raise KernelError(f"backend={str(wanted)!r} cannot run this call: {why}; use backend='auto'")
         return wanted
-    for candidate in (Backend.HOPPER, Backend.TRITON):
-        if why_not(candidate, q, k, v, **call) is None:
-            return candidate
+    if why_not(Backend.HOPPER, q, k, v, **call) is None:
+        return Backend.HOPPER
+    if why_not(Backend.TRITON, q, k, v, **call) is None:
+        if q.is_cuda and torch.cuda.get_device_capability(q.device) == (9, 0) and unsupported() is not None:
+            _say_once(f"packed attention takes the portable kernels on this Hopper GPU: {unsupported()}")
+        return Backend.TRITON
     return Backend.REFERENCE
+
+
+@functools.cache
+def _say_once(what: str) -> None:
+    warnings.warn(what, stacklevel=2)
 
 
 def why_not(
