@@ -8,7 +8,7 @@
 All get the same plain files and the same tokenizer.json: GPT-2's vocabulary, and for bytes one of 256 ids without merges (tersely
 has a tokenizer of its own for these). Also: one process against two, and peak memory for a corpus ten times as large.
 
-python benchmarks/corpus.py [FILE ...] [--megabytes N] [--peers PYTHON]
+python benchmarks/corpus.py [FILE ...] [--megabytes N] [--peers PYTHON] [--only-bytes]
     PYTHON is the interpreter of an environment with datasets and datatrove, by default this one.
 """
 
@@ -209,6 +209,9 @@ def main():
     parser.add_argument("files", type=Path, nargs="*")
     parser.add_argument("--megabytes", type=int, default=100)
     parser.add_argument("--peers", default=sys.executable)
+    parser.add_argument(
+        "--only-bytes", action="store_true", help="leave GPT-2 out: a larger corpus in the same time"
+    )
     chosen = parser.parse_args()
     gpt2 = (chosen.data / "tokenizers/gpt2/tokenizer.json").resolve()
     files = chosen.files or [chosen.data / "prose", chosen.data / "code"]
@@ -221,19 +224,17 @@ def main():
         plain_files(files, small, chosen.megabytes / 10)
         flat = byte_vocabulary(folder / "bytes.json")
         hidden = {"PYTHONPATH": without_gigatoken(folder)}
-        rows = [
-            *compare({"bytes": {}}, "bytes", flat, corpus, folder, chosen.peers, size),
-            *compare(
-                {"gpt2, no gigatoken": hidden, "gpt2, gigatoken": {}},
-                gpt2, gpt2, corpus, folder, chosen.peers, size,
-            ),
-        ]  # fmt: skip
-        for row, spec in zip(rows, ("bytes", gpt2, gpt2), strict=True):
+        rows = compare({"bytes": {}}, "bytes", flat, corpus, folder, chosen.peers, size)
+        if not chosen.only_bytes:
+            engines = {"gpt2, no gigatoken": hidden, "gpt2, gigatoken": {}}
+            rows += compare(engines, gpt2, gpt2, corpus, folder, chosen.peers, size)
+        for row in rows:
+            spec = row["tokenizer"] if row["tokenizer"] == "bytes" else gpt2
             name = row["tokenizer"].replace(" ", "")
             row["peak MB, a tenth of the corpus"] = peak(small, folder / f"{name}-small", spec)
             row["peak MB"] = peak(corpus, folder / f"{name}-large", spec)
     note = f"{chosen.megabytes} MB of JSON lines in four files; {os.cpu_count()} processors; whole commands, start included"
-    publish("corpus", rows, note)
+    publish("corpus_bytes" if chosen.only_bytes else "corpus", rows, note)
 
 
 if __name__ == "__main__":
