@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from tersely.errors import KernelError
 from tersely.kernels.attention.hopper import launch
 from tersely.kernels.attention.hopper.gluon import unsupported
 
@@ -29,7 +30,7 @@ def test_supports_says_why_not(arguments, reason):
 def test_a_deterministic_backward_is_not_supported():
     q, k, v = tensors()
     assert "deterministic" in launch.supports(q, k, v, deterministic=True)
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(KernelError, match="not deterministic"):
         launch.backward(q, q, k, v, q, torch.zeros(4, 300), bounds(), scale=1.0, deterministic=True)
 
 

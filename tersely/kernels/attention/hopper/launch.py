@@ -13,15 +13,18 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from tersely.errors import KernelError
 from tersely.kernels.attention.hopper.gluon import unsupported
 
 LOG2E = 1.4426950408889634
 TILE = 128  # tokens in a tile of work
-# Key heads worked on at a time, so that what they read stays in the L2 cache. Of 2, 4, 8 and 16 these were fastest on an
-# H100, by 3 % on the longest documents.
+# Key heads worked on at a time, so that what they read stays in the L2 cache. Forward, of 2, 4, 8 and 16 this was fastest
+# on the longest documents (3 %, one H100); backward, 4 on documents of 4,096, 2 on one of 16,384: no choice is best for all.
 SECTION = 8
 SECTION_BACKWARD = 4
-LONGEST_SHORT = 192  # mean length up to which tiles of 64 keys waste less than they cost, seen on an H100
+# Mean length up to which documents are taken for short. Seen on an H100 at 128 tokens (smaller tiles and the portable
+# backward are faster there) and at 528 and more (they are not); nothing between was measured.
+LONGEST_SHORT = 192
 
 
 class Bounds(Protocol):
@@ -149,10 +152,10 @@ def backward(
     workspace.
 
     Raises:
-        NotImplementedError: `deterministic` is asked for.
+        KernelError: `deterministic` is asked for.
     """
     if deterministic:
-        raise NotImplementedError("the Hopper backward is not deterministic: ask `supports` first")
+        raise KernelError("the Hopper backward is not deterministic: use backend='triton', which is")
     kernels: Any = import_module("tersely.kernels.attention.hopper.backward")
     (Tq, H, D), (Tk, Hkv, _) = q.shape, k.shape
     dq = torch.empty(Tq, H, D, dtype=q.dtype, device=q.device)
