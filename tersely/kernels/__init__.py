@@ -8,6 +8,7 @@ from tersely.kernels.attention import Boundaries as Boundaries
 from tersely.kernels.attention import varlen_attention as varlen_attention
 from tersely.kernels.compact import compact as compact
 from tersely.kernels.compact import scatter_back as scatter_back
+from tersely.kernels.decode import decode_attention as decode_attention
 from tersely.kernels.loss import cross_entropy as cross_entropy
 from tersely.kernels.loss import packed_cross_entropy as packed_cross_entropy
 from tersely.kernels.pad import pad as pad

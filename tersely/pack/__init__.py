@@ -22,6 +22,16 @@ from tersely.pack.stream import StreamPlanner as StreamPlanner
 if TYPE_CHECKING:
     from tersely.pack.batch import PackedBatch as PackedBatch
     from tersely.pack.batch import PackedCollator as PackedCollator
+    from tersely.pack.inference import Completion as Completion
+    from tersely.pack.inference import Pooling as Pooling
+    from tersely.pack.inference import Prefilled as Prefilled
+    from tersely.pack.inference import PrefillReport as PrefillReport
+    from tersely.pack.inference import Score as Score
+    from tersely.pack.inference import embed as embed
+    from tersely.pack.inference import generate as generate
+    from tersely.pack.inference import generate_stream as generate_stream
+    from tersely.pack.inference import prefill as prefill
+    from tersely.pack.inference import score as score
     from tersely.pack.leak import IsolationReport as IsolationReport
     from tersely.pack.leak import check_isolation as check_isolation
     from tersely.pack.loader import PackedDataset as PackedDataset
@@ -34,6 +44,21 @@ _WITH_TORCH = {
     "PackedCollator": "batch",
     "PackedDataset": "loader",
     "check_isolation": "leak",
+    **dict.fromkeys(
+        (
+            "Completion",
+            "Pooling",
+            "PrefillReport",
+            "Prefilled",
+            "Score",
+            "embed",
+            "generate",
+            "generate_stream",
+            "prefill",
+            "score",
+        ),
+        "inference",
+    ),
 }
 
 
