@@ -1,6 +1,11 @@
 """Where a check of kernels runs: the twins, Triton's interpreter (a session of its own), or a GPU."""
 
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,11 +19,55 @@ if INTERPRETED:
     interpreter.repair()
 
 
+INTERPRETER_SESSION = pytest.StashKey()
+
+
 def pytest_collection_modifyitems(config, items):
+    items.sort(key=lambda item: "interpreter_session" in getattr(item, "fixturenames", ()))
     elsewhere = [item for item in items if bool(item.get_closest_marker("interpreter")) != INTERPRETED]
     if elsewhere:
         config.hook.pytest_deselected(items=elsewhere)
         items[:] = [item for item in items if item not in elsewhere]
+
+
+def pytest_collection_finish(session):
+    """Starts the interpreter's session beside this one, if its result is asked for at the end of it."""
+    if session.config.option.collectonly or not any(
+        "interpreter_session" in item.fixturenames for item in session.items
+    ):
+        return
+    log = Path(tempfile.mkdtemp()) / "interpreter.log"
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-m",
+        "interpreter",
+        "-p",
+        "no:cacheprovider",
+        "tests/kernels",
+    ]
+    root = session.config.rootpath
+    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(root)}
+    with log.open("w") as out:
+        process = subprocess.Popen(command, cwd=root, env=environment, stdout=out, stderr=subprocess.STDOUT)
+    session.config.stash[INTERPRETER_SESSION] = process, log
+
+
+def pytest_sessionfinish(session):
+    process, log = session.config.stash.get(INTERPRETER_SESSION, (None, None))
+    if process is not None:
+        process.kill()
+        process.wait()
+        shutil.rmtree(log.parent)
+
+
+@pytest.fixture
+def interpreter_session(request):
+    """The exit code and the output of the session that runs in Triton's interpreter."""
+    process, log = request.config.stash[INTERPRETER_SESSION]
+    return process.wait(), log.read_text()
 
 
 @pytest.fixture(params=PLACES)

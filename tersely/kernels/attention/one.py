@@ -28,13 +28,14 @@ def attend_one(
     if causal and window >= 0 and keys > window + queries:
         k, v = k[keys - queries - window :], v[keys - queries - window :]
         keys = k.shape[0]
-    seen = _seen(queries, keys, causal, window, q.device)
-    q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
-    if softcap or sink is not None:
-        return _capped(q, k, v, seen, scale, softcap, sink)[0].transpose(0, 1)
     square = causal and queries == keys and not 0 <= window < queries - 1
+    capped = softcap or sink is not None
+    seen = None if square and not capped else _seen(queries, keys, causal, window, q.device)
+    q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
+    if capped:
+        return _capped(q, k, v, seen, scale, softcap, sink)[0].transpose(0, 1)
     out = torch.nn.functional.scaled_dot_product_attention(
-        q, k, v, None if square else seen, is_causal=square, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+        q, k, v, seen, is_causal=square, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
     )
     return out[0].transpose(0, 1)
 

@@ -28,7 +28,7 @@ def attend_parts(
     number = tl.program_id(0) // KH
     head = tl.program_id(0) % KH
     part = tl.program_id(1)
-    count = tl.load(length + number)
+    count = tl.load(length + number).to(tl.int32)
     low = part * PART
     if window >= 0:
         low = tl.maximum(low, count - 1 - window)

@@ -1,5 +1,8 @@
 """Packed inference with models of transformers: prefill, generation, scores and embeddings without padding."""
 
+from tersely.pack.inference.compare import PrefillComparison as PrefillComparison
+from tersely.pack.inference.compare import Way as Way
+from tersely.pack.inference.compare import compare_prefill as compare_prefill
 from tersely.pack.inference.embed import Pooling as Pooling
 from tersely.pack.inference.embed import embed as embed
 from tersely.pack.inference.generate import Completion as Completion

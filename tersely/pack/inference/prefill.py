@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicCache
 
+from tersely.errors import PackError
 from tersely.pack.inference.attention import packed_attention
 from tersely.pack.inference.forward import RowCache, run_row
 from tersely.pack.inference.prompts import Ids, prompt_ids
@@ -77,11 +78,14 @@ class PromptCaches(Sequence[Cache]):
 
     A cache is a ``DynamicCache`` of batch size 1, as the model itself would have filled it: layers with a sliding window
     keep its last tokens only. A prompt that shares nothing is a view of its row; going on with it leaves the row as it is.
+
+    Attributes:
+        rows: the rows, and the cache of each.
     """
 
     def __init__(self, config: Any, rows: Sequence[tuple[Row, RowCache]], prompts: int) -> None:
         self._config = config
-        self._rows = rows
+        self.rows = rows
         self._where = [(0, 0)] * prompts
         for number, (row, _) in enumerate(rows):
             for branch, of in enumerate(row.branches):
@@ -100,7 +104,7 @@ class PromptCaches(Sequence[Cache]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         number, branch = self._where[index]
-        row, states = self._rows[number]
+        row, states = self.rows[number]
         cache = DynamicCache(config=self._config)
         sources: list[Any] = states.layers
         for layer, source in zip(cache.layers, sources, strict=True):
@@ -137,7 +141,7 @@ class Prefilled:
         report: what was computed.
     """
 
-    caches: Sequence[Cache]
+    caches: PromptCaches
     logits: Tensor
     all_logits: list[Tensor] | None
     hidden_states: list[Tensor] | None
@@ -177,8 +181,7 @@ def prefill(
     ids = prompt_ids(prompts, attention_mask=attention_mask)
     rows = rows_of(model, traits, ids, token_budget, share_prefixes)
     done = list[tuple[Row, RowCache]]()
-    last = dict[int, Tensor]()
-    every, states = dict[int, Tensor](), dict[int, Tensor]()
+    found = dict[int, dict[str, Tensor]]()
     with packed_attention(model), torch.no_grad():
         for row in rows:
             cache = RowCache()
@@ -187,19 +190,19 @@ def prefill(
                 logits = run_row(model, traits, row, keep=keep, cache=cache).logits[0]
             done.append((row, cache))
             for number, branch in enumerate(row.branches):
-                places = torch.from_numpy(row.places(number)).to(model.device)
+                own = {"last": logits[int(row.last[number]) if all_logits else number]}
+                if all_logits or hidden_states:
+                    places = torch.from_numpy(row.places(number)).to(model.device)
+                    own |= {"every": logits[places]} if all_logits else {}
+                    own |= {"states": hidden[0][0][places]} if hidden_states else {}
                 for prompt in branch.prompts:
-                    last[prompt] = logits[places[-1] if all_logits else number]
-                    if all_logits:
-                        every[prompt] = logits[places]
-                    if hidden_states:
-                        states[prompt] = hidden[0][0][places]
+                    found[prompt] = own
     numbers = range(len(ids))
     return Prefilled(
         caches=PromptCaches(model.config, done, len(ids)),
-        logits=torch.stack([last[i] for i in numbers]),
-        all_logits=[every[i] for i in numbers] if all_logits else None,
-        hidden_states=[states[i] for i in numbers] if hidden_states else None,
+        logits=torch.stack([found[i]["last"] for i in numbers]),
+        all_logits=[found[i]["every"] for i in numbers] if all_logits else None,
+        hidden_states=[found[i]["states"] for i in numbers] if hidden_states else None,
         report=report_of(ids, rows, token_budget_of(model, token_budget), traits),
     )
 
@@ -212,7 +215,19 @@ def token_budget_of(model: PreTrainedModel, token_budget: int | None) -> int:
 def rows_of(
     model: PreTrainedModel, traits: Traits, ids: Sequence[Ids], token_budget: int | None, share: bool = True
 ) -> list[Row]:
-    """The rows that compute these prompts with this model."""
+    """The rows that compute these prompts with this model.
+
+    Raises:
+        PackError: an id is outside the model's vocabulary.
+    """
+    embeddings: Any = model.get_input_embeddings()
+    vocabulary = int(embeddings.num_embeddings)
+    for number, prompt in enumerate(ids):
+        if not 0 <= prompt.min() <= prompt.max() < vocabulary:
+            raise PackError(
+                f"prompt {number} has ids from {prompt.min()} to {prompt.max()}, but {type(model).__name__} knows those below "
+                f"{vocabulary}: use the model's own tokenizer"
+            )
     return plan_rows(
         ids, token_budget_of(model, token_budget), share=share,
         first_position=traits.first_position, longest_together=traits.longest_together,

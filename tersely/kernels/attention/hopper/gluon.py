@@ -7,12 +7,14 @@ The kernels import the names below from this module alone. `unsupported()` says 
 built with the Triton that is installed, or None; ask it before importing `forward` or `backward`.
 """
 
+import functools
 from importlib import metadata
 from typing import Any
 
 SUPPORTED = ("3.6",)
 
 
+@functools.cache  # each call of attention asks, and looking through what is installed takes half a millisecond
 def unsupported() -> str | None:
     """Why the Hopper kernels cannot be built with the installed Triton; None where they can."""
     try:
