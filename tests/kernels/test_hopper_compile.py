@@ -18,7 +18,7 @@ RECORDED = {
     "forward D128": 32,
     "forward D128 short": 0,
     "forward D64": 24,
-    "backward D128": 120,
+    "backward D128": 48,
     "backward D64": 0,
 }
 
@@ -46,9 +46,8 @@ if name.startswith("forward"):
 else:
     kernel = backward.attention_backward
     constants = dict(launch.backward_config(D), D=D)
-    rows = {"q_desc": constants["BM"], "do_desc": constants["BM"], "k_desc": 64, "v_desc": 64, "dk_desc": 64, "dv_desc": 64}
-    descriptors = {n: descriptor(r, D) for n, r in rows.items()}
-    descriptors["dq_desc"] = descriptor(128, D * constants["BM"] // 256, "fp32")
+    rows = ("q_desc", "do_desc", "k_desc", "v_desc", "dk_desc", "dv_desc")
+    descriptors = {n: descriptor(64, D) for n in rows} | {"dq_desc": descriptor(128, 32, "fp32")}
     pointers = {"lse_ptr": "*fp32", "delta_ptr": "*fp32"}
 pointers |= {n: "*i32" for n in ("key_start", "key_stop", "query_start", "query_stop", "tiles", "counter")}
 names = kernel.arg_names

@@ -105,5 +105,5 @@ def test_every_argument_of_the_kernels_is_given(monkeypatch):
     assert main[0] == (4,)  # 2 tiles of keys, 2 key heads
     assert main[1]["blocks"] == 3
     rows = prepare[0][0] * prepare[1]["R"]
-    assert rows == finish[0][0] * finish[1]["BM"] == 4 * 384  # all rows that the kernel between may touch
+    assert rows == finish[0][0] * finish[1]["R"] == 4 * 384  # all rows that the kernel between may touch
     assert main[1]["dq_desc"].shape[0] * main[1]["dq_desc"].shape[1] == rows * 64

@@ -1,6 +1,6 @@
 """The barriers of the Hopper attention kernels, step by step on a CPU: no deadlock, no tile read too early or late.
 
-Every part of a program (producer warp, two warpgroups) is a generator that yields what it waits for; a random
+Every part of a program (producer warp, warpgroups) is a generator that yields what it waits for; a random
 scheduler runs those that may go on. The generators follow `forward.py` and `backward.py` line by line in what they
 wait for, release, read and write, and say nothing of what is computed.
 """
@@ -188,11 +188,11 @@ def forward_parts(items, ST, turns):
 
 def backward_parts(group, n, ST):
     total = group * n
-    q, do, k, v = Ring(ST, 2, writers=2), Ring(ST, 2), Ring(2, 1), Ring(2, 1)
-    meeting = Meeting()
-    ds = [None] * 4
-    ds_reading = [0] * 4
-    multiplying = [0, 0]  # warpgroups that read each half of the keys
+    q, k, v = Ring(ST, 2, writers=2), Ring(2, 1), Ring(2, 1)  # with q come do, lse and delta
+    ds = Ring(2, 1, writers=2)
+    halves = [[None, None], [None, None]]  # of dS in each buffer: the tile that each warpgroup wrote
+    multiplying = [[0, 0], [0, 0]]  # readers of these halves
+    keys = [0, 0]  # warpgroups that read each half of the keys
 
     def produce():
         for c in range(2):
@@ -202,48 +202,49 @@ def backward_parts(group, n, ST):
             if t == 0:
                 for c in range(2):
                     yield from v.fill(c, c)
-            yield from do.fill(t, t)
             q.full[t % ST].arrive()  # lse and delta are there, too
 
+    def sum_dq():
+        for c in range(2):
+            yield k.full[c].passed(0)
+        for t in range(total):
+            yield ds.full[t % 2].passed(t // 2 & 1)
+            for h in range(2):
+                multiplying[t % 2][h] += 1
+                keys[h] += 1
+            yield now()  # dQ is there
+            for h in range(2):
+                assert halves[t % 2][h] == t
+                multiplying[t % 2][h] -= 1
+                keys[h] -= 1
+            ds.release(t)
+
     def consume(c):
-        yield from k.wait(1 - c, 1 - c)
         yield from k.wait(c, c)
         if total:
             yield from q.wait(0, 0)
             q.begin(0)
             yield from v.wait(c, c)
         for t in range(total):
-            yield from do.wait(t, t)
             yield now()  # S is there
-            do.begin(t)
             yield now()  # so is dP
-            mine = (t & 1) * 2 + c
-            assert not ds_reading[mine], "dS is overwritten while it is read"
-            ds[mine] = t
-            yield meeting.come(c)
-            for h in range(2):
-                ds_reading[(t & 1) * 2 + h] += 1
-                multiplying[h] += 1
-            ds_reading[mine] += 1
+            yield ds.empty[t % 2].passed(t // 2 & 1 ^ 1)
+            assert not multiplying[t % 2][c], "dS is overwritten while it is read"
+            halves[t % 2][c] = t
+            ds.full[t % 2].arrive()
+            multiplying[t % 2][c] += 1
             yield now()  # dV is there
-            do.end(t)
-            do.release(t)
             if t + 1 < total:
                 yield from q.wait(t + 1, t + 1)
                 q.begin(t + 1)
-            yield now()  # dQ is there
-            for h in range(2):
-                assert ds[(t & 1) * 2 + h] == t
-                ds_reading[(t & 1) * 2 + h] -= 1
-                multiplying[h] -= 1
             yield now()  # dK is there
-            ds_reading[mine] -= 1
+            multiplying[t % 2][c] -= 1
             q.end(t)
             q.release(t)
-        yield meeting.come(c)
-        assert not multiplying[c], "keys are overwritten while they are read"
+        yield ds.empty[(total + 1) % 2].passed((total + 1) // 2 & 1 ^ 1)
+        assert not keys[c], "keys are overwritten while they are read"
 
-    return [produce(), consume(0), consume(1)]
+    return [produce(), sum_dq(), consume(0), consume(1)]
 
 
 @pytest.mark.parametrize("turns", [False, True])
@@ -259,7 +260,7 @@ def test_forward_never_waits_for_itself_and_reads_only_what_is_there(ST, turns):
         run(forward_parts(items, ST, turns), rng)
 
 
-@pytest.mark.parametrize("ST", [2, 3])
+@pytest.mark.parametrize("ST", [2, 3, 4])
 def test_backward_never_waits_for_itself_and_reads_only_what_is_there(ST):
     rng = random.Random(ST)
     for _ in range(500):

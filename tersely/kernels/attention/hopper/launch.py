@@ -19,7 +19,7 @@ from tersely.kernels.attention.hopper.gluon import unsupported
 LOG2E = 1.4426950408889634
 TILE = 128  # tokens in a tile of work
 # Key heads worked on at a time, so that what they read stays in the L2 cache. Forward, of 2, 4, 8 and 16 this was fastest
-# on the longest documents (3 %, one H100); backward, 4 on documents of 4,096, 2 on one of 16,384: no choice is best for all.
+# on the longest documents (3 %, one H100); backward, 4 was the fastest of 2, 4 and 8 or less than 1 % behind.
 SECTION = 8
 SECTION_BACKWARD = 4
 # Mean length up to which documents are taken for short. Seen on an H100 at 128 tokens (smaller tiles and the portable
@@ -165,23 +165,20 @@ def backward(
         return dq.zero_(), dk.zero_(), dv.zero_()
     q, k, v, dout = _for_copy_engine(q), _for_copy_engine(k), _for_copy_engine(v), _for_copy_engine(dout)
     out, lse = _for_copy_engine(out), lse.contiguous()
-    config = backward_config(D)
-    BM = config["BM"]
     blocks, tiles = -(-Tq // TILE), -(-Tk // TILE)
     sums = torch.empty(H * blocks * TILE * D, dtype=torch.float32, device=q.device)
     lse2, delta = torch.empty(2, H, blocks * TILE, dtype=torch.float32, device=q.device)
-    width = D * BM // 256  # of the rows in which the sums of dQ lie, see `by_thread`
     with torch.cuda.device_of(q):
         kernels.prepare[(blocks * 2 * H,)](
             out, dout, lse, sums, lse2, delta, out.stride(0), _head_stride(out), dout.stride(0), _head_stride(dout), Tq,
             blocks, H=H, D=D, R=64, num_warps=4,
         )  # fmt: skip
         kernels.attention_backward[(tiles * Hkv,)](
-            _descriptor(q, BM),
-            _descriptor(dout, BM),
+            _descriptor(q, 64),
+            _descriptor(dout, 64),
             _descriptor(k, 64),
             _descriptor(v, 64),
-            _describe(sums, sums.numel() // width, width, width, 128),
+            _describe(sums, sums.numel() // 32, 32, 32, 128),  # in the order of `by_thread`
             _descriptor(dk, 64),
             _descriptor(dv, 64),
             lse2,
@@ -202,12 +199,10 @@ def backward(
             scale * LOG2E,
             scale,
             D=D,
-            **config,
+            **backward_config(D),
             num_warps=4,
         )
-        kernels.finish[(blocks * (TILE // BM) * H,)](
-            sums, dq, scale, Tq, blocks, H=H, D=D, BM=BM, num_warps=4
-        )
+        kernels.finish[(blocks * 2 * H,)](sums, dq, scale, Tq, blocks, H=H, D=D, R=64, num_warps=4)
     return dq, dk, dv
 
 
@@ -219,8 +214,8 @@ def forward_config(D: int, mean_length: float | None = None) -> dict[str, Any]:
 
 
 def backward_config(D: int) -> dict[str, Any]:
-    """Tile of queries and stages for a head dimension."""
-    return {"BM": 64, "ST": 2}
+    """Stages of queries for a head dimension."""
+    return {"ST": 2 if D == 128 else 4}
 
 
 def _for_copy_engine(x: Tensor) -> Tensor:

@@ -24,11 +24,23 @@ class Ring:
 
     @jit
     def fill(self, i, descriptor, row, column, BYTES: gl.constexpr):
-        """Fetch tile number i (of all time) from global memory."""
+        """Fetch tile number i (of all time) from global memory; BYTES in all will come before it is there."""
+        tile = self.free(i)
+        full = self.full.index(i % self.stages)
+        mbarrier.expect(full, BYTES)
+        load_tile(descriptor, [row, column], full, tile)
+
+    @jit
+    def free(self, i):
+        """Wait until the buffer of tile number i is free, and return it."""
         s = i % self.stages
         mbarrier.wait(self.empty.index(s), ((i // self.stages) & 1) ^ 1)
-        mbarrier.expect(self.full.index(s), BYTES)
-        load_tile(descriptor, [row, column], self.full.index(s), self.tiles.index(s))
+        return self.tiles.index(s)
+
+    @jit
+    def hand_over(self, i):
+        """Say that this writer's part of tile number i is there."""
+        mbarrier.arrive(self.full.index(i % self.stages), count=1)
 
     @jit
     def wait(self, i, pred=True):
