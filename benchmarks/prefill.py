@@ -2,6 +2,7 @@
 
 python benchmarks/prefill.py --write-lengths FILE    the lengths, from the shared corpora (no GPU needed)
 python benchmarks/prefill.py --lengths FILE [--dry]  the measurement, on one GPU
+python benchmarks/prefill.py --cpu                   a model of 30 million parameters in fp32, 32 prompts, batch 8
 
 256 prompts for each workload, in the order of the data, batch 64. Peers run the same model of transformers with SDPA:
 batches padded on the left, the same after sorting all 256 by length, and ``generate_batch`` (continuous batching) asked for
@@ -115,7 +116,7 @@ def measured(call, cuda):
     return seconds, torch.cuda.max_memory_allocated() - before if cuda else 0
 
 
-def ways_of(model, prompts, shared):
+def ways_of(model, prompts, shared, size):
     order = list(range(len(prompts)))
     by_length = sorted(order, key=lambda i: -len(prompts[i]))
     if shared:  # prompts of ten thousand tokens and more: one by one is the only way without padding
@@ -125,18 +126,18 @@ def ways_of(model, prompts, shared):
             "packed, nothing shared": lambda: packed(model, [prompts], share_prefixes=False),
             "packed": lambda: packed(model, [prompts]),
         }
-    in_order = batches(prompts, BATCH, order)
+    in_order = batches(prompts, size, order)
     ways = {
         "padded": lambda: padded(model, in_order),
-        "length-sorted": lambda: padded(model, batches(prompts, BATCH, by_length)),
+        "length-sorted": lambda: padded(model, batches(prompts, size, by_length)),
         "packed": lambda: packed(model, in_order),
     }
     return ways | ({"continuous": lambda: continuous(model, in_order)} if model.device.type == "cuda" else {})
 
 
-def measure(model, name, prompts, rounds):
+def measure(model, name, prompts, rounds, size):
     cuda = model.device.type == "cuda"
-    ways = ways_of(model, prompts, name == "mooncake")
+    ways = ways_of(model, prompts, name == "mooncake", size)
     seconds, peaks, failed = {way: [] for way in ways}, {}, {}
     for turn in range(rounds + 1):
         for way, call in ways.items():
@@ -149,11 +150,10 @@ def measure(model, name, prompts, rounds):
                 continue
             if turn:
                 seconds[way].append(took)
-    order = range(0, len(prompts), BATCH)
+    order = range(0, len(prompts), size)
     row = {"workload": name, "prompts": len(prompts), "tokens": sum(map(len, prompts))}
     row["padding ratio"] = (
-        sum(len(prompts[i : i + BATCH]) * max(map(len, prompts[i : i + BATCH])) for i in order)
-        / row["tokens"]
+        sum(len(prompts[i : i + size]) * max(map(len, prompts[i : i + size])) for i in order) / row["tokens"]
     )
     mine = statistics.median(seconds["packed"])
     row["packed, s"] = mine
@@ -165,47 +165,59 @@ def measure(model, name, prompts, rounds):
     return row
 
 
+def model_of(device, **changes):
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float32 if device == "cpu" else torch.bfloat16)
+    with torch.device(device):
+        model = LlamaForCausalLM(LlamaConfig(**MODEL | changes)).eval()
+    torch.set_default_dtype(torch.float32)
+    return model
+
+
 def main():
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--write-lengths", type=Path)
     parser.add_argument("--lengths", type=Path)
     parser.add_argument("--dry", action="store_true", help="small shapes on the CPU, nothing written")
+    parser.add_argument("--cpu", action="store_true")
     options = parser.parse_args()
     if options.write_lengths:
         options.write_lengths.write_text(json.dumps(read_lengths(options.data)))
         return
-    if not options.dry and not torch.cuda.is_available():
+    small = options.dry or options.cpu
+    if not small and not torch.cuda.is_available():
         missing("a GPU")
     lengths = json.loads(options.lengths.read_text()) if options.lengths else read_lengths(options.data)
-    small = (
-        dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4)
-        if options.dry
-        else {}
+    if options.dry:
+        model = model_of(
+            "cpu", hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=8
+        )
+    elif options.cpu:
+        shape = dict(hidden_size=512, intermediate_size=1408, num_hidden_layers=6, num_attention_heads=8)
+        model = model_of("cpu", vocab_size=32000, **shape)
+        lengths.pop("mooncake")
+    else:
+        model = model_of("cuda")
+    size, many, rounds = (
+        (8, 32, 2) if options.cpu else (BATCH, 12, 1) if options.dry else (BATCH, PROMPTS, ROUNDS)
     )
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float32 if options.dry else torch.bfloat16)
-    with torch.device("cpu" if options.dry else "cuda"):
-        model = LlamaForCausalLM(
-            LlamaConfig(**MODEL | small | dict(num_key_value_heads=4 if options.dry else 8))
-        ).eval()
-    torch.set_default_dtype(torch.float32)
     rows = []
     for name, prompts in lengths.items():
-        prompts = prompts[: 6 if name == "mooncake" else 12] if options.dry else prompts
+        prompts = prompts[:many]
         if options.dry:
             prompts = [
                 p // 8 + 1 if isinstance(p, int) else p | {"length": p["length"] // 8 + 1} for p in prompts
             ]
         ids = [ids_of(prompt, number, MODEL["vocab_size"]) for number, prompt in enumerate(prompts)]
-        rows.append(measure(model, name, ids, 1 if options.dry else ROUNDS))
+        rows.append(measure(model, name, ids, rounds, size))
         print(rows[-1], flush=True)
     if not options.dry:
         columns = dict.fromkeys(column for row in rows for column in row)
-        parameters = sum(p.numel() for p in model.parameters()) / 1e9
+        parameters = sum(p.numel() for p in model.parameters()) / 1e6
         publish(
-            "prefill",
+            "prefill_cpu" if options.cpu else "prefill",
             [{column: row.get(column, "") for column in columns} for row in rows],
-            f"a Llama of {parameters:.2f} billion parameters, bf16, random weights; batches of {BATCH}",
+            f"a Llama of {parameters:,.0f} million parameters, {model.dtype}, random weights; batches of {size}",
         )
 
 

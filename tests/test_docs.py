@@ -48,6 +48,7 @@ def test_the_command_line_page_is_current(root):
         "docs/tutorial.md",
         "docs/corpus.md",
         "docs/kernels.md",
+        "docs/inference.md",
     ],
 )
 def test_links_lead_somewhere(root, page):

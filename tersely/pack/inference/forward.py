@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+def runs_kernels(q: Tensor) -> bool:
+    """Whether fused kernels attend to these queries; else torch does, prompt after prompt."""
+    return q.is_cuda and q.dtype in (torch.bfloat16, torch.float16)
+
+
 class RowGuide:
     """Attention inside the prompts of a row; a branch reads the keys of its path."""
 
@@ -45,7 +50,7 @@ class RowGuide:
         """See ``Guide``."""
         if self._places is not None:
             k, v = k[self._places], v[self._places]
-        if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16):
+        if runs_kernels(q):
             return varlen_attention(
                 q, k, v, *self._cu_seqlens,
                 causal=causal, scale=scale, window=(window, 0 if causal and window >= 0 else window), softcap=softcap,

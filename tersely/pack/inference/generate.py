@@ -230,7 +230,7 @@ class _Penalty:
 
 
 def _check_config(model: PreTrainedModel) -> None:
-    config = model.generation_config
+    config: Any = model.generation_config
     kind = getattr(config, "cache_implementation", None)
     if kind not in (None, "dynamic", "hybrid"):
         raise PackError(

@@ -45,6 +45,15 @@ def test_each_prompt_gets_what_it_gets_alone(family, budget):
     assert model.config._attn_implementation == "eager"
 
 
+@pytest.mark.parametrize("family", ["Llama", "Mistral", "Gemma2", "GptOss"])
+def test_the_way_of_the_kernels_is_the_same(family, monkeypatch):
+    monkeypatch.setattr("tersely.pack.inference.forward.runs_kernels", lambda _: True)  # by their twins
+    model = small(family, "eager")
+    check(model, prompts(), prefill(model, prompts(), token_budget=50))
+    apart = prefill(model, prompts(), share_prefixes=False)
+    assert torch.allclose(apart.logits, prefill(model, prompts()).logits, atol=CLOSE)
+
+
 @pytest.mark.parametrize("attention", ["sdpa", "eager", "flex_attention", "tersely"])
 def test_the_model_may_attend_in_any_way_and_is_left_as_it_was(attention):
     register_with_transformers()
