@@ -78,7 +78,9 @@ def _pool(
     head = tl.program_id(0) // blocks % heads
     places = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
     inside = places < width
-    places += head * width
+    out += head * width
+    values += head * width
+    partial += head * width
     weights += head * head_stride
     first = chunk * SPLIT
     ahead = rows_ahead(values, first, tokens, stride, places, inside, 0, ROWS)
