@@ -7,7 +7,7 @@ import pytest
 import torch
 from calls import boundaries, calls, results
 
-from tersely.kernels.compact.operators import compact_plan, move_rows
+from tersely.kernels.compact.operators import compact_plan, invert_rows, move_rows
 from tersely.kernels.loss.cross_entropy import row_gradients, row_losses
 from tersely.kernels.loss.packed import chunked
 from tersely.kernels.rotary.operators import rotary_in_place, rotary_new
@@ -32,6 +32,7 @@ def operator_calls():
     yield softmax_pool, (values, weights, bounds, "auto")
     yield softmax_pool_backward, (rows.detach(), values.detach(), weights.detach(), *pooled, bounds, "auto")
     yield compact_plan, (keep, bounds, 250, "auto")
+    yield invert_rows, (source, 430, "auto")
     yield move_rows, (values, source, target, "auto")
     q, k = torch.randn(430, 4, 8, requires_grad=True), torch.randn(430, 2, 8, requires_grad=True)
     tables = (torch.rand(430, 4), torch.rand(430, 4), bounds, None)

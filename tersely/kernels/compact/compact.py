@@ -16,8 +16,7 @@ import torch
 from tersely.errors import KernelError
 from tersely.kernels.backend import Backend
 from tersely.kernels.checks import check_cu_seqlens, check_device, check_rows
-from tersely.kernels.compact import reference
-from tersely.kernels.compact.operators import compact_plan, move_rows
+from tersely.kernels.compact.operators import compact_plan, invert_rows, move_rows
 
 
 class Compacted(NamedTuple):
@@ -92,7 +91,7 @@ def scatter_back(
         )
     if tokens < 0:
         raise KernelError(f"tokens is {tokens}: give the number of rows of the result")
-    return _move(values, reference.invert(source, tokens), source, backend)
+    return _move(values, invert_rows(source, tokens, backend), source, backend)
 
 
 def _move(values: torch.Tensor, source: torch.Tensor, target: torch.Tensor, backend: str) -> torch.Tensor:

@@ -34,6 +34,21 @@ def _(
     return source, keep.new_empty(len(keep), dtype=torch.int64), cu_seqlens.new_empty(len(cu_seqlens))
 
 
+@torch.library.custom_op("tersely::invert_rows", mutates_args=())
+def invert_rows(source: torch.Tensor, rows: int, backend: str) -> torch.Tensor:
+    """For each of ``rows`` rows the place in ``source`` ``(K,)`` that names it, int64, -1 where none does."""
+    if runs_triton(backend, source):
+        from tersely.kernels.compact.triton_plan import inverted
+
+        return inverted(source, rows)
+    return reference.invert(source, rows)
+
+
+@invert_rows.register_fake
+def _(source: torch.Tensor, rows: int, backend: str) -> torch.Tensor:
+    return source.new_empty(rows)
+
+
 @torch.library.custom_op("tersely::move_rows", mutates_args=())
 def move_rows(values: torch.Tensor, source: torch.Tensor, target: torch.Tensor, backend: str) -> torch.Tensor:
     """Rows ``(K, C)``: ``values[source]``, zeros where ``source`` is -1.

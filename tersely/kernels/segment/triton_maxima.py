@@ -1,5 +1,5 @@
-# pyright: basic, reportArgumentType=false, reportGeneralTypeIssues=false
-"""Maxima over segments in Triton, and the first row that has each: parts as in sums, NaN wins as in torch.
+# pyright: basic, reportArgumentType=false, reportGeneralTypeIssues=false, reportCallIssue=false
+"""Maxima over segments in Triton, and the first row that has each: a running maximum along each chunk, NaN wins as in torch.
 
 Legend: ``T`` packed tokens, ``N`` segments, ``C`` columns.
 """
@@ -8,10 +8,17 @@ import torch
 import triton
 import triton.language as tl
 
-from tersely.kernels.rows import column_block, row_block
-from tersely.kernels.segment.parts import long_segment_from, part_number, part_of
-
-SPLIT = 128
+from tersely.kernels.segment.chunks import (
+    ROWS,
+    SHARED,
+    chunk_bounds,
+    chunks_of,
+    crossing,
+    open_part,
+    part_number,
+    rows_ahead,
+    stop_of,
+)
 
 
 def segment_maxima(values: torch.Tensor, cu_seqlens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -21,20 +28,17 @@ def segment_maxima(values: torch.Tensor, cu_seqlens: torch.Tensor) -> tuple[torc
     best_rows = values.new_empty(segments, columns, dtype=torch.int32)
     if not out.numel():
         return out, best_rows
-    chunks = triton.cdiv(tokens, SPLIT)
-    partial = values.new_empty(2 * chunks, columns)
-    partial_rows = values.new_empty(2 * chunks, columns, dtype=torch.int32)
-    block = column_block(columns)
-    blocks = triton.cdiv(columns, block)
-    shape = (segments, tokens, columns)
-    results = (out, best_rows, partial, partial_rows)
-    _maxima[((2 * chunks + segments) * blocks,)](
-        values, cu_seqlens, *results, *shape, values.stride(0), blocks, chunks, SPLIT, row_block(block), block
-    )
-    if tokens > SPLIT:
-        block = column_block(columns, 64)
-        blocks = triton.cdiv(columns, block)
-        _join_maxima[(chunks * blocks,)](cu_seqlens, *results, *shape, blocks, SPLIT, row_block(block), block)
+    chunks = chunks_of(tokens, columns)
+    partial = values.new_empty(2 * chunks.number, columns)
+    partial_rows = values.new_empty(2 * chunks.number, columns, dtype=torch.int32)
+    crossings = cu_seqlens.new_empty(chunks.number, 4, dtype=torch.int64)
+    results = (out, best_rows, partial, partial_rows, crossings)
+    _maxima[(chunks.number * chunks.blocks,)](
+        values, cu_seqlens, *results, segments, tokens, columns, values.stride(0), chunks.number, chunks.blocks,
+        chunks.split, ROWS, chunks.block, num_warps=1,
+    )  # fmt: skip
+    if chunks.number > 1:
+        _join_maxima[((chunks.number - 1) * SHARED,)](*results, columns, chunks.split, SHARED)
     return out, best_rows
 
 
@@ -57,46 +61,86 @@ def _best(values, rows):
     return tl.where(broken, float("nan"), top), tl.min(tl.where(equal, rows, 2147483647), 0)
 
 
-@triton.jit(do_not_specialize=["segments", "tokens", "blocks", "chunks"])
+@triton.jit(do_not_specialize=["segments", "tokens", "chunks", "blocks"])
 def _maxima(
-    values, cu_seqlens, out, best_rows, partial, partial_rows, segments, tokens, columns, stride, blocks, chunks,
+    values, cu_seqlens, out, best_rows, partial, partial_rows, crossings, segments, tokens, columns, stride, chunks, blocks,
     SPLIT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    part = tl.program_id(0) // blocks
-    segment, low, high, there = part_of(cu_seqlens, segments, tokens, part, chunks, SPLIT)
-    if there:
-        places = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
-        inside = places < columns
-        best = tl.full((ROWS, BLOCK), float("-inf"), tl.float32)
-        where = tl.zeros((ROWS, BLOCK), tl.int32) + low.to(tl.int32)
-        for row in range(low, high, ROWS):
-            rows = row + tl.arange(0, ROWS)
-            mask = (rows < high)[:, None] & inside[None, :]
-            tile = tl.load(values + rows[:, None] * stride + places[None, :], mask=mask, other=float("-inf"))
-            tile = tile.to(tl.float32)
-            takes = (tile > best) | (tile != tile) & (best == best)
-            best = tl.where(takes, tile, best)
-            where = tl.where(takes, rows[:, None].to(tl.int32), where)
-        top, where_top = _best(best, where)
-        if part < 2 * chunks:
-            offsets = part.to(tl.int64) * columns + places
-            tl.store(partial + offsets, top, mask=inside)
-            tl.store(partial_rows + offsets, where_top, mask=inside)
-        else:
-            offsets = segment * columns + places
-            tl.store(out + offsets, tl.where(low < high, top, 0), mask=inside)
-            tl.store(best_rows + offsets, tl.where(low < high, where_top, -1), mask=inside)
+    chunk = (tl.program_id(0) // blocks).to(tl.int64)
+    places = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
+    inside = places < columns
+    first = chunk * SPLIT
+    ahead = rows_ahead(values, first, tokens, stride, places, inside, 0, ROWS)
+    end, low, own, limit = chunk_bounds(cu_seqlens, segments, tokens, chunk, chunks, SPLIT)
+    own, stop = _mark_empty(out, best_rows, cu_seqlens, own, segments, limit, first, columns, places, inside)
+    best = tl.full((BLOCK,), float("-inf"), tl.float32)
+    where = tl.zeros((BLOCK,), tl.int32) + first.to(tl.int32)
+    for row in range(first, end, ROWS):
+        rows = ahead
+        ahead = rows_ahead(values, row + ROWS, end, stride, places, inside, 0, ROWS)
+        for i in tl.static_range(ROWS):
+            value = rows[i].to(tl.float32)
+            takes = (best == best) & ((value <= best) == 0)
+            best = tl.where(takes, value, best)
+            where = tl.where(takes, tl.cast(row + i, tl.int32), where)
+            if row + i + 1 == stop:
+                if own < low:
+                    tl.store(partial + 2 * chunk * columns + places, best, mask=inside)
+                    tl.store(partial_rows + 2 * chunk * columns + places, where, mask=inside)
+                else:
+                    tl.store(out + own * columns + places, best, mask=inside)
+                    tl.store(best_rows + own * columns + places, where, mask=inside)
+                own, stop = _mark_empty(
+                    out, best_rows, cu_seqlens, own + 1, segments, limit, stop, columns, places, inside
+                )
+                best = tl.full((BLOCK,), float("-inf"), tl.float32)
+                where = tl.zeros((BLOCK,), tl.int32) + tl.cast(row + i + 1, tl.int32)
+    part = open_part(cu_seqlens, crossings, chunk, own, low, stop, end, SPLIT)
+    if part >= 0:
+        tl.store(partial + part * columns + places, best, mask=inside)
+        tl.store(partial_rows + part * columns + places, where, mask=inside)
 
 
-@triton.jit(do_not_specialize=["segments", "tokens", "blocks"])
+@triton.jit
+def _mark_empty(out, best_rows, cu_seqlens, own, segments, limit, token, columns, places, inside):
+    """Writes 0 and -1 for the segments that start and stop at ``token``; the next one, and where it stops."""
+    stop = stop_of(cu_seqlens, own, segments)
+    while (stop == token) & (token < limit):
+        tl.store(out + own * columns + places, tl.zeros(places.shape, out.dtype.element_ty), mask=inside)
+        tl.store(best_rows + own * columns + places, tl.full(places.shape, -1, tl.int32), mask=inside)
+        own += 1
+        stop = stop_of(cu_seqlens, own, segments)
+    return own, stop
+
+
+@triton.jit
 def _join_maxima(
-    cu_seqlens, out, best_rows, partial, partial_rows, segments, tokens, columns, blocks,
-    SPLIT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    out, best_rows, partial, partial_rows, crossings, columns, SPLIT: tl.constexpr, SHARED: tl.constexpr
 ):  # fmt: skip
-    chunk = tl.program_id(0) // blocks
-    segment, first, parts, _, there = long_segment_from(cu_seqlens, segments, tokens, chunk, SPLIT)
-    if there:
-        places = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
+    number = tl.program_id(0) // SHARED
+    segment, _, chunk, first, parts, rank = crossing(crossings, number, SPLIT)
+    share = rank * SHARED + tl.program_id(0) % SHARED
+    shares = (parts - 1) * SHARED
+    out += segment * columns
+    best_rows += segment * columns
+    if parts > 8:
+        _best_part(
+            out, best_rows, partial, partial_rows, chunk, first, parts, share, shares, columns, 128, 32
+        )
+    elif parts > 0:
+        _best_part(
+            out, best_rows, partial, partial_rows, chunk, first, parts, share, shares, columns, 1, 1024
+        )
+
+
+@triton.jit
+def _best_part(
+    out, best_rows, partial, partial_rows, chunk, first, parts, share, shares, columns,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Every ``shares``-th block of columns of one segment."""
+    for block in range(share * BLOCK, columns, shares * BLOCK):
+        places = block + tl.arange(0, BLOCK)
         inside = places < columns
         best = tl.full((ROWS, BLOCK), float("-inf"), tl.float32)
         where = tl.full((ROWS, BLOCK), 2147483647, tl.int32)
@@ -108,5 +152,5 @@ def _join_maxima(
             rows = tl.load(partial_rows + offsets, mask=mask, other=2147483647)
             best, where = _better(best, where, tile, rows)
         top, where_top = _best(best, where)
-        tl.store(out + segment * columns + places, top, mask=inside)
-        tl.store(best_rows + segment * columns + places, where_top, mask=inside)
+        tl.store(out + places, top, mask=inside)
+        tl.store(best_rows + places, where_top, mask=inside)

@@ -1,7 +1,7 @@
-# pyright: basic, reportArgumentType=false, reportGeneralTypeIssues=false
+# pyright: basic, reportArgumentType=false, reportGeneralTypeIssues=false, reportCallIssue=false
 """Softmax-weighted sums over segments in Triton: one read of the values, the softmax kept up as it goes.
 
-Each row of a tile has its own running maximum, so nothing crosses lanes before the end of a part.
+The walk of the sums, with a running maximum of the weights: each row scales what was added so far to it.
 
 Legend: ``T`` packed tokens, ``N`` segments, ``H`` heads of ``D`` channels, ``C = H * D``.
 """
@@ -10,10 +10,17 @@ import torch
 import triton
 import triton.language as tl
 
-from tersely.kernels.rows import column_block, row_block
-from tersely.kernels.segment.parts import long_segment_from, part_number, part_of
-
-SPLIT = 128
+from tersely.kernels.segment.chunks import (
+    ROWS,
+    SHARED,
+    chunk_bounds,
+    chunks_of,
+    crossing,
+    open_part,
+    part_number,
+    rows_ahead,
+    stop_of,
+)
 
 
 def softmax_pooled(
@@ -25,23 +32,19 @@ def softmax_pooled(
     lse = values.new_empty(segments, heads, dtype=torch.float32)
     if not out.numel():
         return out, lse.fill_(-torch.inf)
-    chunks = triton.cdiv(tokens, SPLIT)
-    partial = values.new_empty(2 * chunks, columns, dtype=torch.float32)
-    partial_norms = values.new_empty(2 * chunks, 2 * heads, dtype=torch.float32)
     width = columns // heads
-    results = (out, lse, partial, partial_norms)
-    block = column_block(width)
-    blocks = triton.cdiv(width, block)
-    _pool[((2 * chunks + segments) * heads * blocks,)](
+    chunks = chunks_of(tokens, width)
+    partial = values.new_empty(2 * chunks.number, columns, dtype=torch.float32)
+    partial_norms = values.new_empty(2 * chunks.number, 2 * heads, dtype=torch.float32)
+    crossings = cu_seqlens.new_empty(chunks.number, 4, dtype=torch.int64)
+    results = (out, lse, partial, partial_norms, crossings)
+    _pool[(chunks.number * heads * chunks.blocks,)](
         values, weights, cu_seqlens, *results, segments, tokens, heads, width,
-        values.stride(0), weights.stride(0), weights.stride(1), blocks, chunks, SPLIT, row_block(block), block,
+        values.stride(0), weights.stride(0), weights.stride(1), chunks.number, chunks.blocks,
+        chunks.split, ROWS, chunks.block, num_warps=1,
     )  # fmt: skip
-    if tokens > SPLIT:
-        block = column_block(width, 64)
-        blocks = triton.cdiv(width, block)
-        _join_pools[(chunks * heads * blocks,)](
-            cu_seqlens, *results, segments, tokens, heads, width, blocks, SPLIT, row_block(block), block
-        )
+    if chunks.number > 1:
+        _join_pools[((chunks.number - 1) * heads * SHARED,)](*results, heads, width, chunks.split, SHARED)
     return out, lse
 
 
@@ -65,55 +68,147 @@ def _finish(out, lse, sums, total, peak, offsets, inside, norm_at):
     tl.store(lse + norm_at, tl.where(total > 0, peak + tl.log(total), float("-inf")))
 
 
-@triton.jit(do_not_specialize=["segments", "tokens", "heads", "blocks", "chunks"])
+@triton.jit(do_not_specialize=["segments", "tokens", "heads", "chunks", "blocks"])
 def _pool(
-    values, weights, cu_seqlens, out, lse, partial, partial_norms, segments, tokens, heads, width,
-    stride, weight_stride, head_stride, blocks, chunks,
+    values, weights, cu_seqlens, out, lse, partial, partial_norms, crossings, segments, tokens, heads, width,
+    stride, weight_stride, head_stride, chunks, blocks,
     SPLIT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    part = tl.program_id(0) // (heads * blocks)
+    chunk = (tl.program_id(0) // (heads * blocks)).to(tl.int64)
     head = tl.program_id(0) // blocks % heads
-    segment, low, high, there = part_of(cu_seqlens, segments, tokens, part, chunks, SPLIT)
-    if there:
-        places = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
-        inside = places < width
-        places += head * width
-        sums = tl.zeros((ROWS, BLOCK), tl.float32)
-        total = tl.zeros((ROWS,), tl.float32)
-        top = tl.full((ROWS,), float("-inf"), tl.float32)
-        for row in range(low, high, ROWS):
-            rows = row + tl.arange(0, ROWS)
-            score_at = weights + rows * weight_stride + head * head_stride
-            score = tl.load(score_at, mask=rows < high, other=float("-inf")).to(tl.float32)
-            mask = (rows < high)[:, None] & inside[None, :]
-            tile = tl.load(values + rows[:, None] * stride + places[None, :], mask=mask, other=0)
+    places = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
+    inside = places < width
+    out += head * width
+    values += head * width
+    partial += head * width
+    weights += head * head_stride
+    first = chunk * SPLIT
+    ahead = rows_ahead(values, first, tokens, stride, places, inside, 0, ROWS)
+    scores = rows_ahead(weights, first, tokens, weight_stride, 0, True, 0, ROWS)
+    end, low, own, limit = chunk_bounds(cu_seqlens, segments, tokens, chunk, chunks, SPLIT)
+    own, stop = _zero_empty(
+        out, lse, cu_seqlens, own, segments, limit, first, head, heads, width, places, inside
+    )
+    sums = tl.zeros((BLOCK,), tl.float32)
+    total = tl.zeros((), tl.float32)
+    top = tl.full((), float("-inf"), tl.float32)
+    for row in range(first, end, ROWS):
+        rows, row_scores = ahead, scores
+        ahead = rows_ahead(values, row + ROWS, end, stride, places, inside, 0, ROWS)
+        scores = rows_ahead(weights, row + ROWS, end, weight_stride, 0, True, 0, ROWS)
+        for i in tl.static_range(ROWS):
+            score = row_scores[i].to(tl.float32)
             raised = tl.maximum(top, score)
             scale = _scale(top, raised)
             share = tl.where(score == float("-inf"), 0.0, tl.exp(score - raised))
-            sums = sums * scale[:, None] + share[:, None] * tile.to(tl.float32)
+            sums = sums * scale + rows[i].to(tl.float32) * share
             total = total * scale + share
             top = raised
-        sum_, total_, peak = _joined(sums, total, top)
-        if part < 2 * chunks:
-            number = part.to(tl.int64)
-            tl.store(partial + number * heads * width + places, sum_, mask=inside)
-            tl.store(partial_norms + (number * heads + head) * 2, total_)
-            tl.store(partial_norms + (number * heads + head) * 2 + 1, peak)
-        else:
-            offsets = segment * heads * width + places
-            _finish(out, lse, sum_, total_, peak, offsets, inside, segment * heads + head)
+            if row + i + 1 == stop:
+                if own < low:
+                    _store_part(
+                        partial,
+                        partial_norms,
+                        2 * chunk,
+                        sums,
+                        total,
+                        top,
+                        head,
+                        heads,
+                        width,
+                        places,
+                        inside,
+                    )
+                else:
+                    _finish(
+                        out, lse, sums, total, top, own * heads * width + places, inside, own * heads + head
+                    )
+                own, stop = _zero_empty(
+                    out, lse, cu_seqlens, own + 1, segments, limit, stop, head, heads, width, places, inside
+                )
+                sums = tl.zeros((BLOCK,), tl.float32)
+                total = tl.zeros((), tl.float32)
+                top = tl.full((), float("-inf"), tl.float32)
+    part = open_part(cu_seqlens, crossings, chunk, own, low, stop, end, SPLIT)
+    if part >= 0:
+        _store_part(partial, partial_norms, part, sums, total, top, head, heads, width, places, inside)
 
 
-@triton.jit(do_not_specialize=["segments", "tokens", "heads", "blocks"])
+@triton.jit
+def _store_part(partial, partial_norms, part, sums, total, top, head, heads, width, places, inside):
+    tl.store(partial + part * heads * width + places, sums, mask=inside)
+    tl.store(partial_norms + (part * heads + head) * 2, total)
+    tl.store(partial_norms + (part * heads + head) * 2 + 1, top)
+
+
+@triton.jit
+def _zero_empty(out, lse, cu_seqlens, own, segments, limit, token, head, heads, width, places, inside):
+    """Writes 0 and -inf for the segments that start and stop at ``token``; the next one, and where it stops."""
+    stop = stop_of(cu_seqlens, own, segments)
+    while (stop == token) & (token < limit):
+        nothing = tl.zeros(places.shape, out.dtype.element_ty)
+        tl.store(out + own * heads * width + places, nothing, mask=inside)
+        tl.store(lse + own * heads + head, float("-inf"))
+        own += 1
+        stop = stop_of(cu_seqlens, own, segments)
+    return own, stop
+
+
+@triton.jit(do_not_specialize=["heads"])
 def _join_pools(
-    cu_seqlens, out, lse, partial, partial_norms, segments, tokens, heads, width, blocks,
-    SPLIT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    out, lse, partial, partial_norms, crossings, heads, width, SPLIT: tl.constexpr, SHARED: tl.constexpr
 ):  # fmt: skip
-    chunk = tl.program_id(0) // (heads * blocks)
-    head = tl.program_id(0) // blocks % heads
-    segment, first, parts, _, there = long_segment_from(cu_seqlens, segments, tokens, chunk, SPLIT)
-    if there:
-        places = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
+    head = tl.program_id(0) // SHARED % heads
+    number = tl.program_id(0) // (SHARED * heads)
+    segment, _, chunk, first, parts, rank = crossing(crossings, number, SPLIT)
+    share = rank * SHARED + tl.program_id(0) % SHARED
+    shares = (parts - 1) * SHARED
+    if parts > 8:
+        _join_parts(
+            out,
+            lse,
+            partial,
+            partial_norms,
+            segment,
+            chunk,
+            first,
+            parts,
+            share,
+            shares,
+            head,
+            heads,
+            width,
+            128,
+            32,
+        )
+    elif parts > 0:
+        _join_parts(
+            out,
+            lse,
+            partial,
+            partial_norms,
+            segment,
+            chunk,
+            first,
+            parts,
+            share,
+            shares,
+            head,
+            heads,
+            width,
+            8,
+            256,
+        )
+
+
+@triton.jit
+def _join_parts(
+    out, lse, partial, partial_norms, segment, chunk, first, parts, share, shares, head, heads, width,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Every ``shares``-th block of columns of one head and segment."""
+    for block in range(share * BLOCK, width, shares * BLOCK):
+        places = block + tl.arange(0, BLOCK)
         inside = places < width
         places += head * width
         sums = tl.zeros((ROWS, BLOCK), tl.float32)
@@ -133,5 +228,6 @@ def _join_pools(
             total = total * scale + more * scale_more
             top = raised
         sum_, total_, peak = _joined(sums, total, top)
-        offsets = segment * heads * width + places
-        _finish(out, lse, sum_, total_, peak, offsets, inside, segment * heads + head)
+        _finish(
+            out, lse, sum_, total_, peak, segment * heads * width + places, inside, segment * heads + head
+        )

@@ -9,6 +9,7 @@ from offline import compiled
 from tersely.kernels.attention.triton import launch
 from tersely.kernels.attention.triton.backward import attention_backward, attention_rows
 from tersely.kernels.attention.triton.forward import attention_forward
+from tersely.kernels.attention.triton.short import attention_backward_short
 
 PLAIN = dict(TREE=False, GATE=False, CAP=False)
 EVERYTHING = dict(TREE=True, GATE=True, CAP=True)
@@ -61,6 +62,36 @@ def backward(D, tiles, **options):
     signature = signature_of(attention_backward, descriptors)
     constants = dict(BN=tiles.BN, BM1=tiles.BM1, BM=tiles.BM, BN2=tiles.BN2, D=D, DP=D, **options)
     return compiled(attention_backward, signature, constants, tiles.warps, tiles.stages, aligned(signature))
+
+
+def short(D):
+    tiles = launch.ShortTiles()
+    inputs = ("q", "dout", "out", "k", "v")
+    kinds = {f"{name}_steps": tile(tiles.BS, D) for name in inputs} | {
+        f"{name}_ptr": "*bf16" for name in inputs
+    }
+    signature = signature_of(
+        attention_backward_short, kinds | {f"{name}_desc": written(tiles.W, D) for name in ("dq", "dk", "dv")}
+    )
+    strides = [name for name in signature if name.endswith("_stride")]
+    constants = dict(W=tiles.W, BS=tiles.BS, D=D, DP=D)
+    return compiled(
+        attention_backward_short,
+        signature,
+        constants,
+        tiles.warps,
+        tiles.stages,
+        aligned(signature) + strides,
+    )
+
+
+@pytest.mark.parametrize("D", [64, 128])
+def test_the_backward_of_short_documents_keeps_two_programs_on_a_multiprocessor(D):
+    used = short(D)
+    assert used.spills == 0
+    assert used.sass.count("HGMMA") > 0
+    assert used.sass.count("LDG.E.128") >= 5 * D // 16  # the tiles of a program, 16 bytes at a time
+    assert 2 * (used.shared + 1024) <= 227 * 1024
 
 
 @pytest.mark.parametrize("options", [PLAIN, EVERYTHING], ids=["plain", "everything"])

@@ -12,9 +12,11 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from tersely.kernels.attention.boundaries import Boundaries
+from tersely.kernels.attention.hopper.launch import LONGEST_SHORT
 from tersely.kernels.attention.intervals import TILE
 from tersely.kernels.attention.triton.backward import attention_backward, attention_rows
 from tersely.kernels.attention.triton.forward import attention_forward
+from tersely.kernels.attention.triton.short import attention_backward_short
 
 HEADS_TOGETHER = 4
 """Heads that go through the tiles side by side: more share the cache worse, fewer leave the device idle at the end."""
@@ -40,6 +42,16 @@ class BackwardTiles:
     BN2: int
     warps: int
     stages: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShortTiles:
+    """``W`` queries and keys of a program, and steps of ``BS`` beside them: as was fastest on Hopper."""
+
+    W: int = 64
+    BS: int = 32
+    warps: int = 4
+    stages: int = 2
 
 
 def forward_tiles(head_dim: int) -> ForwardTiles:
@@ -91,6 +103,8 @@ def backward(
     tiles: BackwardTiles | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:  # fmt: skip
     """``dq``, ``dk``, ``dv`` and ``dgate``; arguments as in ``reference.backward``."""
+    if tiles is None and takes_short(q, k, bounds, softcap=softcap, gate=gate, dlse=dlse):
+        return *backward_short(dout, q, k, v, out, lse, bounds, scale=scale), None
     Tq, H, D = q.shape
     Tk, KH, _ = k.shape
     dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
@@ -120,6 +134,38 @@ def backward(
         num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
     return dq, dk, dv, None if dgate is None else dgate.sum(0)
+
+
+def takes_short(
+    q: Tensor, k: Tensor, bounds: Boundaries, *, softcap: float, gate: Tensor | None, dlse: Tensor | None
+) -> bool:
+    """Whether ``backward_short`` is for this call: short documents, plain scores, a key head for each query head."""
+    plain = not softcap and gate is None and dlse is None and not bounds.tree
+    fits = q.shape[1] == k.shape[1] and q.shape[2] <= 128
+    return plain and fits and q.shape[0] <= LONGEST_SHORT * bounds.documents
+
+
+def backward_short(
+    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, bounds: Boundaries, *,
+    scale: float, tiles: ShortTiles | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """``dq``, ``dk`` and ``dv`` of plain scores and as many key heads as query heads: right for any documents."""
+    (Tq, H, D), Tk = q.shape, k.shape[0]
+    dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
+    if not q.numel() or not k.numel():
+        return dq.zero_(), dk.zero_(), dv.zero_()
+    DP = _padded(D)
+    t = tiles or ShortTiles()
+    tensors = [x if x.stride(1) == D else x.contiguous() for x in (q, dout, out, k, v)]
+    blocks = triton.cdiv(max(Tq, Tk), t.W)
+    attention_backward_short[(blocks * H,)](
+        *tensors, *(x.stride(0) for x in tensors), *(_rows(x, t.BS, DP) for x in tensors),
+        *(_written(x, t.W, DP) for x in (dq, dk, dv)), lse,
+        bounds.key_start, bounds.key_stop, bounds.query_start, bounds.query_stop,
+        scale, Tq, Tk, H, blocks, _together(H, 1),
+        W=t.W, BS=t.BS, D=D, DP=DP, num_warps=t.warps, num_stages=t.stages,
+    )  # fmt: skip
+    return dq, dk, dv
 
 
 def _rows(x: Tensor, rows: int, width: int) -> TensorDescriptor:
