@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
+from tersely.errors import PackError
 from tersely.kernels import decode_attention
 from tersely.pack.inference.attention import GUIDE
 from tersely.pack.inference.forward import RowCache, RowLayer, check_calls
@@ -162,6 +163,11 @@ class StepGuide:
     ) -> Tensor:  # fmt: skip
         """See ``Guide``."""
         stored = self._layers[layer]
+        if stored.keys.shape[1:] != k.shape[1:] or stored.values.shape[1:] != v.shape[1:]:
+            raise PackError(
+                f"layer {layer} caches states of shape {tuple(stored.keys.shape[1:])} where it attends to keys of "
+                f"{tuple(k.shape[1:])} (a latent cache), which packed decoding does not know: decode with model.generate"
+            )
         return decode_attention(
             q, stored.keys, stored.values, self._start, self._length,
             longest=self._longest, scale=scale, window=window, softcap=softcap, sink=sink,

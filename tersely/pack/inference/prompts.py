@@ -54,7 +54,9 @@ def encode(tokenizer: Any, texts: Sequence[str]) -> list[Any]:
         PackError: there is no tokenizer.
     """
     if tokenizer is None:
-        raise PackError("the prompts are text: give a tokenizer, or give lists of ids")
+        raise PackError(
+            "the prompts are text and there is no tokenizer: give one where the function takes it, or lists of ids"
+        )
     if not callable(tokenizer):
         return [*_rows(tokenizer.encode(list(texts)))]
     ids: Any = tokenizer(list(texts), truncation=False, padding=False)

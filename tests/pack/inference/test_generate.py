@@ -156,6 +156,16 @@ def test_what_the_model_asks_for_and_is_not_done_is_refused(setting, value, mess
         generate(model, None, [[2, 3]])
 
 
+def test_a_model_with_a_latent_cache_is_refused():
+    latent = dict(q_lora_rank=8, kv_lora_rank=16, qk_rope_head_dim=8, qk_nope_head_dim=8, v_head_dim=8)
+    experts = dict(
+        n_routed_experts=4, n_group=1, topk_group=1, num_experts_per_tok=2, moe_intermediate_size=16
+    )
+    model = small("DeepseekV3", "eager", num_key_value_heads=4, **latent, **experts)
+    with pytest.raises(PackError, match="latent cache"):
+        generate(model, None, prompts(), max_new_tokens=3)
+
+
 def test_positions_that_would_turn_with_length_are_refused():
     model = tiny_llama(
         rope_parameters=dict(rope_type="dynamic", factor=4.0, rope_theta=1e4), max_position_embeddings=32

@@ -156,7 +156,7 @@ def test_a_padded_batch_is_taken_with_its_mask(side):
     [
         (dict(prompts=[[1, 2], []]), "prompt 1 has no tokens"),
         (dict(prompts=[]), "there are no prompts"),
-        (dict(prompts=["text"]), "give a tokenizer"),
+        (dict(prompts=["text"]), "there is no tokenizer"),
         (dict(prompts="text"), "one string"),
         (dict(prompts=[[1.5, 2]]), "prompt 0 is no sequence of ids"),
         (dict(prompts=[[1, 2]], token_budget=0), "token_budget is 0"),

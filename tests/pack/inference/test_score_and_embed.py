@@ -73,7 +73,7 @@ def test_what_cannot_be_scored_is_said():
     for texts in ([[5]], [([], [5])], [([5], [])]):
         with pytest.raises(PackError, match="text 0 has"):
             score(model, None, texts)
-    with pytest.raises(PackError, match="give a tokenizer"):
+    with pytest.raises(PackError, match="there is no tokenizer"):
         score(model, None, ["text"])
 
 
