@@ -32,10 +32,12 @@ def pytest_collection_modifyitems(config, items):
 
 def pytest_collection_finish(session):
     """Starts the interpreter's session beside this one, if its result is asked for at the end of it."""
-    if session.config.option.collectonly or not any(
-        "interpreter_session" in item.fixturenames for item in session.items
-    ):
-        return
+    asked = any("interpreter_session" in getattr(item, "fixturenames", ()) for item in session.items)
+    if asked and not session.config.option.collectonly and not hasattr(session.config, "workerinput"):
+        start_interpreter_session(session.config)
+
+
+def start_interpreter_session(config):
     log = Path(tempfile.mkdtemp()) / "interpreter.log"
     command = [
         sys.executable,
@@ -48,11 +50,12 @@ def pytest_collection_finish(session):
         "no:cacheprovider",
         "tests/kernels",
     ]
-    root = session.config.rootpath
-    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(root)}
+    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(config.rootpath)}
     with log.open("w") as out:
-        process = subprocess.Popen(command, cwd=root, env=environment, stdout=out, stderr=subprocess.STDOUT)
-    session.config.stash[INTERPRETER_SESSION] = process, log
+        process = subprocess.Popen(
+            command, cwd=config.rootpath, env=environment, stdout=out, stderr=subprocess.STDOUT
+        )
+    config.stash[INTERPRETER_SESSION] = process, log
 
 
 def pytest_sessionfinish(session):
@@ -66,6 +69,8 @@ def pytest_sessionfinish(session):
 @pytest.fixture
 def interpreter_session(request):
     """The exit code and the output of the session that runs in Triton's interpreter."""
+    if INTERPRETER_SESSION not in request.config.stash:  # one of several workers, which do not start it ahead
+        start_interpreter_session(request.config)
     process, log = request.config.stash[INTERPRETER_SESSION]
     return process.wait(), log.read_text()
 
