@@ -9,15 +9,25 @@ of ByteTransformer (Zhai et al. 2023). Run it: python examples/padding_free_enco
 import torch
 from transformers import BertConfig, BertModel, PreTrainedModel
 
-from tersely.kernels import pad, register_with_transformers, unpad
+from tersely.kernels import Boundaries, pad, register_with_transformers, unpad
 
 
-def encode(model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """Last hidden states ``(B, L, C)`` of ids ``(B, L)``, 0 at padding; the model sees real tokens only."""
+def encode(
+    model: PreTrainedModel,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    capacity: int | None = None,
+) -> torch.Tensor:
+    """Last hidden states ``(B, L, C)`` of ids ``(B, L)``, 0 at padding; the model sees real tokens only.
+
+    With a ``capacity``, at least the number of real tokens, nothing waits for the device: this can be captured in a CUDA
+    graph, which then serves all batches of so many tokens.
+    """
     batch, length = input_ids.shape
-    ids, cu_seqlens, indices = unpad(input_ids, attention_mask)
+    ids, cu_seqlens, indices = unpad(input_ids, attention_mask, capacity)
     places = (attention_mask.cumsum(1) - 1).flatten()[indices]  # of each token in its sequence
-    hidden = model(input_ids=ids[None], position_ids=places[None], cu_seq_lens_q=cu_seqlens).last_hidden_state
+    boundaries = Boundaries.from_cu_seqlens(cu_seqlens, len(ids))  # once, for all layers
+    hidden = model(input_ids=ids[None], position_ids=places[None], boundaries=boundaries).last_hidden_state
     return pad(hidden[0], batch, length, indices=indices)
 
 
@@ -38,7 +48,7 @@ def main() -> None:
     with torch.no_grad():
         padded = model(input_ids=ids, attention_mask=mask).last_hidden_state
         model.set_attn_implementation("tersely")
-        packed = encode(model, ids, mask)
+        packed = encode(model, ids, mask, capacity=160)
     difference = (packed - padded)[mask.bool()].abs().max().item()
     print(f"{int(mask.sum())} of {mask.numel()} tokens computed, largest difference {difference:.1e}")
 

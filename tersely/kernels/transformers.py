@@ -36,8 +36,11 @@ def register_with_transformers(name: str = NAME) -> None:
     would be seen. Nothing of transformers or of a model is changed. Registering again does no harm.
 
     Packed rows are recognised by ``cu_seq_lens_q`` (as ``tersely.pack.PackedCollator`` gives it) or by position ids that
-    start again; under ``torch.compile`` by the first only in models whose layers are not handed position ids. In fp32 the
-    reference runs, which is exact and slow: load the model in bf16 for speed.
+    start again; under ``torch.compile`` by the first only in models whose layers are not handed position ids. Or make
+    ``Boundaries`` yourself and give them to the model as ``boundaries`` (a tuple of them, where layers have windows): a
+    prefix tree, or what a compiled or captured forward would else make again in each layer.
+
+    In fp32 the reference runs, which is exact and slow: load the model in bf16 for speed.
     """
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
@@ -141,7 +144,7 @@ def attend(
         softcap: bound of the scores.
         is_causal: no key after its query.
         s_aux: sinks, ``(H,)``.
-        kwargs: ``cu_seq_lens_q`` and ``position_ids``, where the model hands them down.
+        kwargs: ``boundaries``, ``cu_seq_lens_q`` and ``position_ids``, where the model hands them down.
 
     Returns:
         ``(B, L, H, D)``.
@@ -162,7 +165,7 @@ def attend(
     side = -1 if sliding_window is None else sliding_window - 1
     window = (side, 0 if causal and side >= 0 else side)
     (batch, heads, queries, _), (keys, width) = query.shape, value.shape[2:]
-    if queries < FEW_QUERIES and queries != keys:
+    if queries < FEW_QUERIES and queries != keys and kwargs.get("boundaries") is None:
         seen = _seen(attention_mask, batch, queries, keys, query.device, causal, window)
         return _masked(query, key, value, seen, scaling, softcap, s_aux), None
     bounds = _boundaries(attention_mask, batch, queries, keys, causal, window, query.device, kwargs)
@@ -178,6 +181,8 @@ def _boundaries(
     device: torch.device, kwargs: dict[str, Any],
 ) -> Boundaries:  # fmt: skip
     """Boundaries of the batch as one row, from whatever says them; the layers share what one of them made."""
+    if kwargs.get("boundaries") is not None:
+        return _given(kwargs["boundaries"], batch * queries, batch * keys, causal, window)
     cu_seqlens = kwargs.get("cu_seq_lens_q")
     if cu_seqlens is not None and queries == keys:
         return recent(
@@ -206,6 +211,25 @@ def _boundaries(
         return Boundaries.from_padded(real, queries, keys, causal=causal, window=window)
 
     return recent((mask,), (batch, queries, keys, causal, window, str(device)), padded)
+
+
+def _given(
+    boundaries: Boundaries | tuple[Boundaries, ...], queries: int, keys: int, causal: bool, window: tuple[int, int]
+) -> Boundaries:  # fmt: skip
+    """Those of the caller's that are this layer's."""
+    sides = (window[0], 0 if causal else window[1])
+    for given in (boundaries,) if isinstance(boundaries, Boundaries) else boundaries:
+        if given.sides == sides:
+            if given.key_start.shape[0] == queries and given.query_start.shape[0] == keys:
+                return given
+            raise KernelError(
+                f"boundaries are of {given.key_start.shape[0]} queries and {given.query_start.shape[0]} keys, but a layer has "
+                f"{queries} and {keys}: make them for this batch, and give no cache"
+            )
+    raise KernelError(
+        f"a layer whose queries see {sides} keys to their sides (-1: all) has none among the boundaries given: make them with "
+        f"causal={causal}, window={window}"
+    )
 
 
 def _documents_apart(mask: Tensor | None) -> Tensor | None:

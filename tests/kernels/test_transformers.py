@@ -7,7 +7,7 @@ from families import DECODERS, small
 from small import tiny_llama
 
 from tersely.errors import KernelError
-from tersely.kernels import register_with_transformers
+from tersely.kernels import Boundaries, register_with_transformers
 from tersely.pack import PackedCollator, check_isolation
 
 LENGTHS = (23, 40, 1, 17)
@@ -165,3 +165,50 @@ def test_a_model_compiles_without_graph_breaks_for_packed_rows_of_all_lengths():
             compiled(**given, use_cache=False).logits, plain(**given, use_cache=False).logits, atol=1e-5
         )
     assert counter.frame_count == 1
+
+
+def test_boundaries_made_beforehand_are_those_of_every_layer_that_sees_so():
+    model = small("Gemma2", "tersely")  # layers with a window, and without
+    cu_seqlens = torch.tensor([0, 20, 32], dtype=torch.int32)
+    ids, places = torch.randint(2, 96, (1, 32)), torch.cat([torch.arange(20), torch.arange(12)])[None]
+    window = (model.config.sliding_window - 1, 0)
+    made = (
+        Boundaries.from_cu_seqlens(cu_seqlens, 32, causal=True),
+        Boundaries.from_cu_seqlens(cu_seqlens, 32, window=window),
+    )
+    with torch.no_grad():
+        expected = model(ids, position_ids=places, cu_seq_lens_q=cu_seqlens, use_cache=False).logits
+        given = model(ids, position_ids=places, boundaries=made, use_cache=False).logits
+        with pytest.raises(KernelError, match="none among the boundaries"):
+            model(ids, position_ids=places, boundaries=made[0], use_cache=False)
+        with pytest.raises(KernelError, match="32 queries and 32 keys, but a layer has 31"):
+            model(ids[:, 1:], position_ids=places[:, 1:], boundaries=made, use_cache=False)
+    assert torch.equal(expected, given)
+
+
+def test_a_model_reads_a_prefix_tree():
+    model = tiny_llama("tersely")
+    prompt, first, second = (torch.randint(2, 384, (1, n)) for n in (9, 4, 6))
+    ends = torch.tensor([19] * 9 + [13] * 4 + [19] * 6)
+    places = torch.tensor([*range(13), *range(9, 15)])[None]
+    with torch.no_grad():
+        tree = model(
+            torch.cat([prompt, first, second], 1), position_ids=places, boundaries=Boundaries.from_tree(ends),
+            use_cache=False,
+        ).logits  # fmt: skip
+        alone = [model(torch.cat([prompt, x], 1), use_cache=False).logits[:, 9:] for x in (first, second)]
+    assert torch.allclose(tree[:, 9:], torch.cat(alone, 1), atol=1e-5)
+
+
+def test_a_compiled_forward_takes_boundaries_made_beforehand():
+    torch._dynamo.reset()
+    plain = tiny_llama("tersely")
+    compiled = torch.compile(plain, backend="aot_eager", fullgraph=True)
+    cu_seqlens = torch.tensor([0, 20, 32], dtype=torch.int32)
+    ids, places = torch.randint(2, 384, (1, 32)), torch.cat([torch.arange(20), torch.arange(12)])[None]
+    made = Boundaries.from_cu_seqlens(cu_seqlens, 32, causal=True)
+    with torch.no_grad():
+        expected = plain(ids, position_ids=places, cu_seq_lens_q=cu_seqlens, use_cache=False).logits
+        assert torch.allclose(
+            compiled(ids, position_ids=places, boundaries=made, use_cache=False).logits, expected, atol=1e-5
+        )

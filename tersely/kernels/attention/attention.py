@@ -148,7 +148,7 @@ def recent(
 ) -> Boundaries:
     """What ``make`` made for these very tensors, unchanged since: the layers of a model ask for the same boundaries.
 
-    A compiled graph merges equal calls itself, and memory of a captured one is reused: there nothing is kept.
+    While a graph is compiled or captured nothing is kept: its memory is its own. Make ``Boundaries`` beforehand there.
     """
     if torch.compiler.is_compiling() or any(x is not None and not _lasting(x) for x in tensors):
         return make()

@@ -46,6 +46,8 @@ class Boundaries:
             best worked on, long documents first and in each most work first.
         tree: whether the key's side narrows what the query's side allows.
         documents: their number where the shapes tell it, else 0: a hint for choosing tiles.
+        sides: keys to the left and to the right of its own that a query sees in its document, -1 for all (causal is
+            0 to the right); a tree's are (-1, 0).
     """
 
     key_start: Tensor
@@ -56,6 +58,7 @@ class Boundaries:
     key_tiles: Tensor
     tree: bool = False
     documents: int = 0
+    sides: tuple[int, int] = (-1, -1)
 
     @staticmethod
     def from_cu_seqlens(
@@ -92,8 +95,9 @@ class Boundaries:
                 f"cu_seqlens_q {tuple(cu_seqlens_q.shape)} on {cu_seqlens_q.device} and cu_seqlens_k "
                 f"{tuple(cu_seqlens_k.shape)} on {cu_seqlens_k.device} must name the same documents on one device"
             )
-        made = document_boundaries(cu_seqlens_q, tokens_q, cu_seqlens_k, tokens_k, *_sides(window, causal))
-        return Boundaries(*made, documents=cu_seqlens_q.shape[0] - 1)
+        sides = _sides(window, causal)
+        made = document_boundaries(cu_seqlens_q, tokens_q, cu_seqlens_k, tokens_k, *sides)
+        return Boundaries(*made, documents=cu_seqlens_q.shape[0] - 1, sides=sides)
 
     @staticmethod
     def from_position_ids(
@@ -131,7 +135,8 @@ class Boundaries:
             causal: as in ``from_cu_seqlens``.
             window: as in ``from_cu_seqlens``.
         """
-        return Boundaries(*numbered_boundaries(torch.atleast_2d(document_ids), *_sides(window, causal)))
+        sides = _sides(window, causal)
+        return Boundaries(*numbered_boundaries(torch.atleast_2d(document_ids), *sides), sides=sides)
 
     @staticmethod
     def from_padded(
@@ -147,7 +152,8 @@ class Boundaries:
             causal: as in ``from_cu_seqlens``; where it is false, all queries are taken for real tokens.
             window: as in ``from_cu_seqlens``.
         """
-        return Boundaries(*padded_boundaries(mask.bool(), queries, keys, *_sides(window, causal)))
+        sides = _sides(window, causal)
+        return Boundaries(*padded_boundaries(mask.bool(), queries, keys, *sides), sides=sides)
 
     @staticmethod
     def from_tree(subtree_end: Tensor) -> Boundaries:
@@ -161,7 +167,7 @@ class Boundaries:
         """
         if subtree_end.dim() != 1 or subtree_end.is_floating_point():
             raise KernelError("subtree_end must be a vector of integers, one for each token")
-        return Boundaries(*tree_boundaries(subtree_end), tree=True)
+        return Boundaries(*tree_boundaries(subtree_end), tree=True, sides=(-1, 0))
 
     def visible(self) -> Tensor:
         """The mask in full, ``(Tq, Tk)``, bool: for tests, and for attention that knows only masks."""

@@ -1,7 +1,7 @@
 """The vectors of ``Boundaries``, computed on the device, each way as one operator of torch.
 
-As operators they stay whole under ``torch.compile``, where equal calls of several layers are merged into one; nothing
-reads a value back from the device.
+As operators they stay whole under ``torch.compile``, which merges the equal calls of several layers where it makes a
+backward, too (not in a forward alone); nothing reads a value back from the device.
 
 All return ``key_start``, ``key_stop`` ``(Tq,)``, ``query_start``, ``query_stop`` ``(Tk,)``, ``query_tiles`` and
 ``key_tiles`` ``(ceil(T / 128),)``, int32, as ``Boundaries`` says. ``left`` and ``right`` are the keys that a query sees
