@@ -65,7 +65,7 @@ def pick(
     if why_not(Backend.HOPPER, q, k, v, **call) is None:
         return Backend.HOPPER
     if why_not(Backend.TRITON, q, k, v, **call) is None:
-        if q.is_cuda and torch.cuda.get_device_capability(q.device) == (9, 0) and unsupported() is not None:
+        if q.is_cuda and launch.capability(q.device) == (9, 0) and unsupported() is not None:
             _say_once(f"packed attention takes the portable kernels on this Hopper GPU: {unsupported()}")
         return Backend.TRITON
     return Backend.REFERENCE
@@ -109,7 +109,7 @@ def why_not_here(backend: Backend, device: torch.device) -> str | None:
             else f"tensors are on {device.type}, not on a GPU"
         )
     if backend is Backend.HOPPER:
-        if torch.cuda.get_device_capability(device) != (9, 0):
+        if launch.capability(device) != (9, 0):
             return "the GPU is not of compute capability 9.0"
         return unsupported()
     return None

@@ -15,13 +15,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tersely.kernels.operator import operator
+
 TILE = 128
 """Tokens of the tiles that ``query_tiles`` and ``key_tiles`` put in order."""
 
 Vectors = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
-@torch.library.custom_op("tersely::document_boundaries", mutates_args=())
+@operator("document_boundaries")
 def document_boundaries(
     cu_seqlens_q: Tensor, tokens_q: int, cu_seqlens_k: Tensor, tokens_k: int, left: int, right: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -41,7 +43,7 @@ def _(
     return _empty(cu_seqlens_q, tokens_q, tokens_k)
 
 
-@torch.library.custom_op("tersely::numbered_boundaries", mutates_args=())
+@operator("numbered_boundaries")
 def numbered_boundaries(
     document_ids: Tensor, left: int, right: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -64,7 +66,7 @@ def _(document_ids: Tensor, left: int, right: int) -> Vectors:
     return _empty(document_ids, document_ids.numel(), document_ids.numel())
 
 
-@torch.library.custom_op("tersely::padded_boundaries", mutates_args=())
+@operator("padded_boundaries")
 def padded_boundaries(
     mask: Tensor, queries: int, keys: int, left: int, right: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -102,7 +104,7 @@ def _(mask: Tensor, queries: int, keys: int, left: int, right: int) -> Vectors:
     return _empty(mask, mask.shape[0] * queries, mask.shape[0] * keys)
 
 
-@torch.library.custom_op("tersely::tree_boundaries", mutates_args=())
+@operator("tree_boundaries")
 def tree_boundaries(subtree_end: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Of prefix trees: the queries' intervals reach from the earliest ancestor to the query itself."""
     tokens = subtree_end.shape[0]

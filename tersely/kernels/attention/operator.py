@@ -15,9 +15,10 @@ from tersely.kernels.attention import reference
 from tersely.kernels.attention.backend import Backend, pick
 from tersely.kernels.attention.boundaries import Boundaries
 from tersely.kernels.attention.hopper import launch as hopper
+from tersely.kernels.operator import operator
 
 
-@torch.library.custom_op("tersely::attention", mutates_args=())
+@operator("attention")
 def attention(
     q: Tensor, k: Tensor, v: Tensor,
     key_start: Tensor, key_stop: Tensor, query_start: Tensor, query_stop: Tensor, query_tiles: Tensor, key_tiles: Tensor,
@@ -49,7 +50,7 @@ def _(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return torch.empty_like(q, memory_format=torch.contiguous_format), lse
 
 
-@torch.library.custom_op("tersely::attention_backward", mutates_args=())
+@operator("attention_backward")
 def attention_backward(
     dout: Tensor, dlse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor,
     key_start: Tensor, key_stop: Tensor, query_start: Tensor, query_stop: Tensor, query_tiles: Tensor, key_tiles: Tensor,

@@ -11,10 +11,11 @@ import torch
 
 from tersely.kernels.backend import runs_triton
 from tersely.kernels.compact import reference
+from tersely.kernels.operator import operator
 from tersely.kernels.rows import as_rows
 
 
-@torch.library.custom_op("tersely::compact_plan", mutates_args=())
+@operator("compact_plan")
 def compact_plan(
     keep: torch.Tensor, cu_seqlens: torch.Tensor, capacity: int, backend: str
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -34,7 +35,7 @@ def _(
     return source, keep.new_empty(len(keep), dtype=torch.int64), cu_seqlens.new_empty(len(cu_seqlens))
 
 
-@torch.library.custom_op("tersely::invert_rows", mutates_args=())
+@operator("invert_rows")
 def invert_rows(source: torch.Tensor, rows: int, backend: str) -> torch.Tensor:
     """For each of ``rows`` rows the place in ``source`` ``(K,)`` that names it, int64, -1 where none does."""
     if runs_triton(backend, source):
@@ -49,7 +50,7 @@ def _(source: torch.Tensor, rows: int, backend: str) -> torch.Tensor:
     return source.new_empty(rows)
 
 
-@torch.library.custom_op("tersely::move_rows", mutates_args=())
+@operator("move_rows")
 def move_rows(values: torch.Tensor, source: torch.Tensor, target: torch.Tensor, backend: str) -> torch.Tensor:
     """Rows ``(K, C)``: ``values[source]``, zeros where ``source`` is -1.
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tersely.kernels.backend import runs_triton
 from tersely.kernels.decode import reference
+from tersely.kernels.operator import operator
 from tersely.kernels.rows import power_of_two
 
 PART = 512
@@ -20,7 +21,7 @@ PART = 512
 BLOCK = 64
 
 
-@torch.library.custom_op("tersely::decode_attention", mutates_args=())
+@operator("decode_attention")
 def attend(
     q: Tensor, k: Tensor, v: Tensor, start: Tensor, length: Tensor, longest: int, scale: float, window: int, softcap: float,
     sink: Tensor | None, backend: str,

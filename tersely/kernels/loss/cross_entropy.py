@@ -13,6 +13,7 @@ from tersely.errors import KernelError
 from tersely.kernels.backend import Backend, runs_triton
 from tersely.kernels.checks import check_device, check_floats, check_rows
 from tersely.kernels.loss import reference
+from tersely.kernels.operator import operator
 from tersely.kernels.rows import as_rows
 
 
@@ -64,7 +65,7 @@ def cap_of(softcap: float | None) -> float:
     return softcap or 0.0
 
 
-@torch.library.custom_op("tersely::cross_entropy", mutates_args=())
+@operator("cross_entropy")
 def row_losses(
     logits: torch.Tensor, labels: torch.Tensor, softcap: float, backend: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -84,7 +85,7 @@ def _(
     return losses, torch.empty_like(losses)
 
 
-@torch.library.custom_op("tersely::cross_entropy_backward", mutates_args=())
+@operator("cross_entropy_backward")
 def row_gradients(
     grad: torch.Tensor,
     logits: torch.Tensor,

@@ -18,6 +18,7 @@ from tersely.kernels.checks import check_cu_seqlens, check_device, check_floats
 from tersely.kernels.loss.chunked import Gradients, loss_and_gradients
 from tersely.kernels.loss.cross_entropy import cap_of, check_labels
 from tersely.kernels.loss.reference import NO_LABEL
+from tersely.kernels.operator import operator
 from tersely.kernels.segment.reference import accumulator
 
 CHUNK = 4096
@@ -114,7 +115,7 @@ def _check(
         raise KernelError(f"chunk is {chunk} and capacity {capacity}: give numbers of rows")
 
 
-@torch.library.custom_op("tersely::packed_cross_entropy", mutates_args=())
+@operator("packed_cross_entropy")
 def chunked(
     hidden: torch.Tensor,
     weight: torch.Tensor,

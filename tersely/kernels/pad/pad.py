@@ -13,6 +13,7 @@ from tersely.errors import KernelError
 from tersely.kernels.backend import Backend
 from tersely.kernels.checks import check_cu_seqlens
 from tersely.kernels.compact import compact, scatter_back
+from tersely.kernels.operator import operator
 from tersely.kernels.segment.reference import segments_of_tokens
 
 
@@ -98,7 +99,7 @@ def pad(
     return out.reshape(batch, length, *values.shape[1:])
 
 
-@torch.library.custom_op("tersely::padded_places", mutates_args=())
+@operator("padded_places")
 def padded_places(cu_seqlens: torch.Tensor, tokens: int, length: int) -> torch.Tensor:
     """Where tokens go if each sequence starts at the left, ``(T,)`` int64; -1 for slack rows and what is too long.
 

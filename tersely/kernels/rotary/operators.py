@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from tersely.kernels.backend import runs_triton
+from tersely.kernels.operator import operator
 from tersely.kernels.rotary import reference
 
 
-@torch.library.custom_op("tersely::rotary", mutates_args=())
+@operator("rotary")
 def rotary_new(
     q: torch.Tensor,
     k: torch.Tensor,

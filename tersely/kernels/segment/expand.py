@@ -12,6 +12,7 @@ import torch
 from tersely.errors import KernelError
 from tersely.kernels.backend import Backend, runs_triton
 from tersely.kernels.checks import check_cu_seqlens, check_floats
+from tersely.kernels.operator import operator
 from tersely.kernels.rows import as_rows
 from tersely.kernels.segment import reference
 
@@ -49,7 +50,7 @@ def segment_expand(
     return rows.reshape(tokens, *values.shape[1:])
 
 
-@torch.library.custom_op("tersely::segment_expand", mutates_args=())
+@operator("segment_expand")
 def expand_rows(
     values: torch.Tensor, cu_seqlens: torch.Tensor, tokens: int, mean: bool, backend: str
 ) -> torch.Tensor:

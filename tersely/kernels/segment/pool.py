@@ -10,11 +10,12 @@ from typing import Any
 import torch
 
 from tersely.kernels.backend import runs_triton
+from tersely.kernels.operator import operator
 from tersely.kernels.rows import as_rows
 from tersely.kernels.segment import reference
 
 
-@torch.library.custom_op("tersely::segment_softmax", mutates_args=())
+@operator("segment_softmax")
 def softmax_pool(
     values: torch.Tensor, weights: torch.Tensor, cu_seqlens: torch.Tensor, backend: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,7 +36,7 @@ def _(
     return values.new_empty(segments, values.shape[1]), lse
 
 
-@torch.library.custom_op("tersely::segment_softmax_backward", mutates_args=())
+@operator("segment_softmax_backward")
 def softmax_pool_backward(
     grad: torch.Tensor,
     values: torch.Tensor,

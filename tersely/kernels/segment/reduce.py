@@ -13,6 +13,7 @@ import torch
 from tersely.errors import KernelError, choose
 from tersely.kernels.backend import Backend, runs_triton
 from tersely.kernels.checks import check_cu_seqlens, check_device, check_floats, check_rows
+from tersely.kernels.operator import operator
 from tersely.kernels.rows import as_rows
 from tersely.kernels.segment import reference
 from tersely.kernels.segment.expand import expand_rows
@@ -89,7 +90,7 @@ def _by_head(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     return weights
 
 
-@torch.library.custom_op("tersely::segment_reduce", mutates_args=())
+@operator("segment_reduce")
 def reduce_rows(
     values: torch.Tensor, cu_seqlens: torch.Tensor, reduce: str, backend: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -115,7 +116,7 @@ def _(
     return out, values.new_empty(rows, dtype=torch.int32)
 
 
-@torch.library.custom_op("tersely::segment_select", mutates_args=())
+@operator("segment_select")
 def select_rows(
     grad: torch.Tensor, rows: torch.Tensor, cu_seqlens: torch.Tensor, tokens: int, backend: str
 ) -> torch.Tensor:

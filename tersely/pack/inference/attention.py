@@ -48,18 +48,20 @@ def packed_attention(model: PreTrainedModel) -> Generator[None]:
 
     AttentionInterface.register(NAME, _attend)
     AttentionMaskInterface.register(NAME, document_numbers)
-    configs: list[Any] = [module.config for module in model.modules() if hasattr(module, "config")]
-    before = [(config, config._attn_implementation) for config in configs]
-    training = [(module, module.training) for module in model.modules()]
+    modules = list(model.modules())  # a walk takes as long as a layer of a small batch
+    configs: dict[int, Any] = {id(m.config): m.config for m in modules if hasattr(m, "config")}
+    before = [(config, config._attn_implementation) for config in configs.values()]
+    training = [module for module in modules if module.training]
     try:
         model.set_attn_implementation(NAME)
-        model.eval()
+        for module in training:
+            module.training = False
         yield
     finally:
         for config, attention in before:
             config._attn_implementation = attention
-        for module, mode in training:
-            module.training = mode
+        for module in training:
+            module.training = True
 
 
 def _attend(

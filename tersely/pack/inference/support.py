@@ -49,18 +49,22 @@ def check_decoder(model: PreTrainedModel) -> Traits:
     Raises:
         PackError: it cannot run on packed rows; the message says why.
     """
-    traits = check_encoder(model)
-    name = type(model).__name__
-    attention = [m for m in model.modules() if hasattr(m, "is_causal")]
-    if not attention or not all(m.is_causal for m in attention):
+    modules = list(model.modules())  # a walk takes as long as a layer of a small batch
+    traits = _checked(model, modules)
+    causal = [m.is_causal for m in modules if "is_causal" in vars(m) or hasattr(type(m), "is_causal")]
+    if not causal or not all(causal):
         raise PackError(
-            f"{name} has attention that is not causal: prefill, generate and score are for decoders, embed for encoders"
+            f"{type(model).__name__} has attention that is not causal: prefill, generate and score are for decoders, embed for encoders"
         )
     return traits
 
 
 def check_encoder(model: PreTrainedModel) -> Traits:
     """The traits of a model whose attention may look both ways; raises as ``check_decoder`` does."""
+    return _checked(model, list(model.modules()))
+
+
+def _checked(model: PreTrainedModel, modules: list[nn.Module]) -> Traits:
     name = type(model).__name__
     can_set = getattr(model, "_can_set_attn_implementation", None)
     if can_set is None or not can_set():
@@ -79,7 +83,7 @@ def check_encoder(model: PreTrainedModel) -> Traits:
             f"{name} has {', '.join(sorted(others))} layers, which carry state from one prompt to the next: run its "
             "prompts one by one"
         )
-    if mixers := sorted({type(m).__name__ for m in model.modules() if isinstance(m, nn.Conv1d)}):
+    if mixers := sorted({type(m).__name__ for m in modules if isinstance(m, nn.Conv1d)}):
         raise PackError(
             f"{name} has layers of {', '.join(mixers)}, which mix tokens of neighbouring prompts: run its prompts one by one"
         )
@@ -95,16 +99,16 @@ def check_encoder(model: PreTrainedModel) -> Traits:
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
     return Traits(
         layers=len(layers),
-        first_position=_first_position(model),
+        first_position=_first_position(modules),
         longest_together=_longest_together(config),
         takes=None if takes_any else frozenset(p.name for p in parameters),
     )
 
 
-def _first_position(model: PreTrainedModel) -> int:
+def _first_position(modules: list[nn.Module]) -> int:
     """RoBERTa and its children count from one past the padding token's id."""
-    for module in model.modules():
-        if hasattr(module, "create_position_ids_from_input_ids"):
+    for module in modules:
+        if hasattr(type(module), "create_position_ids_from_input_ids"):
             return int(getattr(module, "padding_idx", 0) or 0) + 1
     return 0
 

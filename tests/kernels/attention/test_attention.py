@@ -250,7 +250,7 @@ def test_the_operator_is_registered_as_torch_asks():
     q, k, v, given, _ = batch(9, 9, (2, 1), 8, torch.float32, "cpu", dict(gate=True, sink=True))
     for gate, sink in ((None, None), (given["gate"], given["sink"])):
         torch.library.opcheck(
-            attention,
+            attention.overload,
             (
                 q, k, v, bounds.key_start, bounds.key_stop, bounds.query_start, bounds.query_stop, bounds.query_tiles,
                 bounds.key_tiles, False, 2, gate, sink, 0.5, 0.0, False, "reference",

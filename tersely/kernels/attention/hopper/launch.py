@@ -65,7 +65,7 @@ def supports(q: Tensor, k: Tensor, v: Tensor, *, deterministic: bool = False) ->
         )
     if deterministic:
         return "the Hopper backward is not deterministic"
-    if q.device.type != "cuda" or torch.version.hip or torch.cuda.get_device_capability(q.device) != (9, 0):
+    if q.device.type != "cuda" or torch.version.hip or capability(q.device) != (9, 0):
         return "the Hopper kernels run on GPUs of compute capability 9.0 only"
     return unsupported()
 
@@ -253,6 +253,12 @@ def _tile_layout(rows: int, columns: int, dtype: torch.dtype) -> Any:
 
     kinds = {torch.bfloat16: gl.bfloat16, torch.float16: gl.float16, torch.float32: gl.float32}
     return gl.NVMMASharedLayout.get_default_for([rows, columns], kinds[dtype])
+
+
+@functools.lru_cache  # each call asks
+def capability(device: torch.device) -> tuple[int, int]:
+    """The compute capability of a CUDA device."""
+    return torch.cuda.get_device_capability(device)
 
 
 @functools.lru_cache
