@@ -13,7 +13,7 @@ def on_hopper(monkeypatch):
     """Tensors that say that they are on a Hopper GPU."""
     monkeypatch.setattr(torch.Tensor, "is_cuda", True)
     monkeypatch.setattr(torch.Tensor, "device", torch.device("cuda:0"))
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
+    monkeypatch.setattr(backend.launch, "capability", lambda device: (9, 0))
     backend._say_once.cache_clear()
 
 
