@@ -1,4 +1,8 @@
-"""The walk of the encoder: a step in the table for each byte, and one more that ends each window."""
+"""The walk of the encoder: a step in the table for each byte, and one more that ends each window.
+
+A table of many classes is larger than the caches, and each step waits for the one before. So ``LANES`` documents are
+walked through in turn, a byte of each, with as many look-ups on their way at a time.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,9 @@ import numba
 import numpy as np
 
 from tersely.compress.equal_info.table import BASE, LABEL, STEP, STEP_BITS
+
+LANES = 8
+"""Documents that are walked through at a time."""
 
 
 @numba.njit(cache=True, nogil=True)
@@ -30,31 +37,71 @@ def encode_rows(
     Returns:
         How many ids there are.
     """
+    opened, closed = np.int64(end_of_text[0]), np.int64(end_of_text[1])
+    _walk(cells, roots, follow, last, text, offsets, opened, ids, lengths)
     count = 0
-    for row in range(offsets.size - 1):
-        before = count
-        if end_of_text[0]:
+    for row in range(lengths.size):
+        start = offsets[row] - offsets[0] + 2 * row
+        if opened:
+            ids[count] = 0
+        for i in range(opened, lengths[row]):
+            ids[count + i] = ids[start + i]
+        count += lengths[row]
+        if closed:
             ids[count] = 0
             count += 1
-        place, stop, kind = offsets[row], offsets[row + 1], np.int64(0)
-        while place < stop:
-            begin = place
-            base, number = np.uint64(roots[kind]), np.uint64(0)
-            while place < stop:
-                byte = np.uint64(text[np.uint64(place)])
-                cell = cells[base + byte]
-                if cell & np.uint64(LABEL) != byte:
-                    break
-                number += (cell >> np.uint64(STEP)) & np.uint64((1 << STEP_BITS) - 1)
-                base = cell >> np.uint64(BASE)
-                place += 1
-            ids[count] = number
-            count += 1
-            if roots.size > 1:
-                left = np.int64(text[place - 2]) if place > begin + 1 else last[kind]
-                kind = np.int64(follow[left, text[place - 1]])
-        if end_of_text[1]:
-            ids[count] = 0
-            count += 1
-        lengths[row] = count - before
+            lengths[row] += 1
     return count
+
+
+@numba.njit(cache=True, nogil=True)
+def _walk(
+    cells: Any, roots: Any, follow: Any, last: Any, text: Any, offsets: Any, opened: int, ids: Any, lengths: Any
+) -> None:
+    """The ids of each document where there is room for one a byte; ``opened`` places are left free before them."""
+    place, begin, stop, kind, row, at = np.zeros((6, LANES), np.int64)
+    base, number = np.zeros((2, LANES), np.uint64)
+    taken, lanes = 0, 0
+    while lanes < LANES and taken < lengths.size:
+        _take(offsets, roots, taken, lanes, opened, place, begin, stop, kind, row, at, base, number)
+        taken += 1
+        lanes += 1
+    while lanes:
+        for lane in range(lanes):
+            i = place[lane]
+            if i < stop[lane]:
+                byte = np.uint64(text[np.uint64(i)])
+                cell = cells[base[lane] + byte]
+                if cell & np.uint64(LABEL) == byte:
+                    number[lane] += (cell >> np.uint64(STEP)) & np.uint64((1 << STEP_BITS) - 1)
+                    base[lane] = cell >> np.uint64(BASE)
+                    place[lane] = i + 1
+                    continue
+            if i > begin[lane]:
+                ids[np.uint64(at[lane])] = number[lane]
+                at[lane] += 1
+                left = np.int64(text[i - 2]) if i > begin[lane] + 1 else last[kind[lane]]
+                kind[lane] = follow[left, text[i - 1]]
+                base[lane], number[lane], begin[lane] = roots[kind[lane]], 0, i
+            if i == stop[lane]:
+                lengths[row[lane]] = at[lane] - (offsets[row[lane]] - offsets[0] + 2 * row[lane])
+                if taken < lengths.size:
+                    _take(offsets, roots, taken, lane, opened, place, begin, stop, kind, row, at, base, number)
+                    taken += 1
+                    continue
+                lanes -= 1
+                place[lane], begin[lane], stop[lane], kind[lane] = place[lanes], begin[lanes], stop[lanes], kind[lanes]
+                row[lane], at[lane], base[lane], number[lane] = row[lanes], at[lanes], base[lanes], number[lanes]
+                break
+
+
+@numba.njit(cache=True, nogil=True)
+def _take(
+    offsets: Any, roots: Any, taken: int, lane: int, opened: int, place: Any, begin: Any, stop: Any, kind: Any, row: Any,
+    at: Any, base: Any, number: Any,
+) -> None:  # fmt: skip
+    """Puts a document on a lane."""
+    place[lane] = begin[lane] = offsets[taken]
+    stop[lane], kind[lane], row[lane] = offsets[taken + 1], 0, taken
+    at[lane] = offsets[taken] - offsets[0] + 2 * taken + opened
+    base[lane], number[lane] = roots[0], 0

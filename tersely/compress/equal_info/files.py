@@ -10,7 +10,7 @@ import numpy as np
 
 from tersely.compress.equal_info.code.cells import FEWEST_BITS, MOST_BITS
 from tersely.compress.equal_info.contexts import pack, unpack
-from tersely.compress.equal_info.decode import MOST_CLASSES
+from tersely.compress.equal_info.records import CLASS_BITS
 from tersely.compress.equal_info.table import BASE, Table
 from tersely.errors import TokenizeError
 from tersely.tokenize.protocol import CONFIG_NAME, config_fingerprint
@@ -83,7 +83,7 @@ def _check(file: Path, table: Table, bits: Any, carry: Any) -> None:
         and roots.dtype == np.int64
         and cells.ndim == roots.ndim == 1
         and len(cells) > 256
-        and 0 < len(roots) == len(table.classes) <= MOST_CLASSES
+        and 0 < len(roots) == len(table.classes) <= 1 << CLASS_BITS
         and table.classes[0] == b""
         and max(map(len, table.classes)) <= carry
         and roots.min() >= 0

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tersely.compress.equal_info.code.cells import FEWEST_BITS, MOST_BITS
+from tersely.compress.equal_info.code.cells import FEWEST_BITS, LONGEST_WINDOW, MOST_BITS
 from tersely.compress.equal_info.files import VERSION, fingerprint, read_code, write_code
 from tersely.compress.equal_info.models.protocol import ByteModel
 from tersely.errors import TokenizeError, UsageError
@@ -22,6 +22,7 @@ MOST_CARRY = 2
 """Bytes that a window can know of the one before."""
 
 _END_OF_TEXT = 0
+_BLOCK = 1 << 16  # ids that are decoded at a time
 
 
 class EqualInfoTokenizer:
@@ -171,20 +172,26 @@ class EqualInfoTokenizer:
         Raises:
             TokenizeError: an id is outside the vocabulary.
         """
-        from tersely.compress.equal_info.decode import LONGEST_WINDOW, look_up, write
+        from tersely.compress.equal_info.decode import look_up, write
 
         rows = self._checked(ids)
-        records, long_strings = self._records
+        words, long_strings = self._records
 
         def part(first: int, last: int) -> list[bytes]:
-            some = rows[first:last]
-            found, sizes = np.empty(len(some.values), np.uint64), np.empty(len(some), np.int64)
-            look_up(records, self._bits, some.values, some.offsets, found, sizes)
-            bounds = np.concatenate([[0], np.cumsum(sizes)]).tolist()
-            text = np.empty(bounds[-1] + LONGEST_WINDOW, np.uint8)
-            write(found, long_strings, text)
-            view = text.data
-            return [bytes(view[start:stop]) for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+            aims = np.arange(rows.offsets[first] + _BLOCK, rows.offsets[last], _BLOCK)
+            cuts = np.unique(np.concatenate([[first], np.searchsorted(rows.offsets, aims), [last]])).tolist()
+            texts: list[bytes] = []
+            found, text = np.empty((0, 2), np.uint64), np.empty(0, np.uint8)  # used again, for new memory is slow
+            for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
+                some = rows[start:stop]
+                found = found if len(found) >= len(some.values) else np.empty((len(some.values), 2), np.uint64)
+                ends = np.empty(len(some) + 1, np.int64)
+                size = look_up(words, self._bits, some.values, some.offsets, found, ends)
+                text = text if len(text) >= size + LONGEST_WINDOW else np.empty(size + LONGEST_WINDOW, np.uint8)
+                write(found, len(some.values), long_strings, text)
+                view, bounds = text.data, ends.tolist()
+                texts += [bytes(view[a:b]) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+            return texts
 
         return [text for some in in_parts(rows.offsets, self._threads, part) for text in some]
 
@@ -218,11 +225,11 @@ class EqualInfoTokenizer:
 
     def _sizes(self, ids: Ragged) -> Any:
         """The bytes of each id."""
-        from tersely.compress.equal_info.decode import look_up, sizes_of
+        from tersely.compress.equal_info.decode import look_up
 
-        found, sizes = np.empty(len(ids.values), np.uint64), np.empty(len(ids), np.int64)
-        look_up(self._records.records, self._bits, ids.values, ids.offsets, found, sizes)
-        return sizes_of(found)
+        found, ends = np.empty((len(ids.values), 2), np.uint64), np.empty(len(ids) + 1, np.int64)
+        look_up(self._records.words, self._bits, ids.values, ids.offsets, found, ends)
+        return found[:, 0].astype(np.uint8).astype(np.int64)
 
     @functools.cached_property
     def _follow(self) -> Any:
@@ -238,7 +245,7 @@ class EqualInfoTokenizer:
 
     @functools.cached_property
     def _records(self) -> Any:
-        from tersely.compress.equal_info.decode import expand
+        from tersely.compress.equal_info.records import expand
 
         return expand(self._table, self._bits)
 
