@@ -15,12 +15,13 @@ is that of its root plus what the edges on the way add.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 
-from tersely.compress.equal_info.code.cells import LONGEST_WINDOW, room_for, split_cells
+from tersely.compress.equal_info.code.cells import LONGEST_WINDOW, room_for, split_all
 from tersely.compress.equal_info.contexts import pack, push
 from tersely.compress.equal_info.models.protocol import ByteModel
 
@@ -60,6 +61,8 @@ def build_tries(
     model: ByteModel,
     bits: int,
     classes: Sequence[bytes] = (b"",),
+    *,
+    threads: int = 1,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Tries:
     """The tries of a code by cell splitting.
@@ -68,77 +71,57 @@ def build_tries(
         model: of the next byte.
         bits: of a window; each trie has ``2**bits`` nodes.
         classes: the bytes that stand before the windows of each trie.
-        on_progress: called now and then with levels done and levels there can be.
+        threads: how many ask the model at a time; the tries do not depend on it.
+        on_progress: called with levels done and the most there can be.
     """
-    contexts = np.array([pack(before[len(before) - model.context :] if len(before) > model.context else before)
-                         for before in classes], np.uint64)
-    cells = np.full(len(classes), 1 << bits, np.int64)
-    contexts = model.known(contexts)
+    kept = [before[max(0, len(before) - model.context) :] for before in classes]
+    contexts = model.known(np.array([pack(before) for before in kept], np.uint64))
+    roots, contexts, cells = _distinct(contexts, np.full(len(classes), 1 << bits, np.int64))
     levels: list[_Level] = []
-    found = _distinct(contexts, cells)
-    roots = found[0]
-    while len(found[1]):
-        level, contexts, cells = _expand(model, found[1], found[2], len(levels))
-        found = _distinct(contexts, cells)
-        level.targets[level.targets >= 0] = found[0]
-        levels.append(level)
-        if on_progress:
-            on_progress(len(levels), LONGEST_WINDOW)
+    with ThreadPoolExecutor(threads) as pool:
+        while len(contexts):
+            level, contexts, cells = _expand(model, contexts, cells, len(levels), pool)
+            numbers, contexts, cells = _distinct(contexts, cells)
+            level.targets[level.targets >= 0] = numbers
+            levels.append(level)
+            if on_progress:
+                on_progress(len(levels), LONGEST_WINDOW)
     return _share(levels, roots)
 
 
-def _expand(model: ByteModel, contexts: Any, cells: Any, depth: int) -> tuple[_Level, Any, Any]:
+def _expand(
+    model: ByteModel, contexts: Any, cells: Any, depth: int, pool: ThreadPoolExecutor
+) -> tuple[_Level, Any, Any]:
     """The edges of a level; and of those that lead to no leaf, in their order, the context and the cells."""
     room = room_for(LONGEST_WINDOW - depth - 1)
-    by_context = np.argsort(contexts, kind="stable")
-    starts = np.flatnonzero(np.concatenate([[True], np.diff(contexts[by_context]) != 0]))
+    order = np.argsort(contexts, kind="stable")  # a context has nodes of several sizes, and one distribution
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(contexts[order]) != 0]))
     ends = np.append(starts[1:], len(contexts))
-    fans, parts = np.zeros(len(contexts), np.int64), []
-    for first in range(0, len(starts), _CHUNK):
-        last = min(first + _CHUNK, len(starts))
-        sums = model.cdf(contexts[by_context[starts[first:last]]])
-        chosen = by_context[starts[first] : ends[last - 1]]
-        which = np.repeat(np.arange(last - first), ends[first:last] - starts[first:last])
-        parts.append(_split_all(sums, which, cells[chosen], depth == 0, room))
-        fans[chosen] = parts[-1][0]
+
+    def split(first: int) -> Any:
+        some = slice(first, first + _CHUNK)
+        sums = model.cdf(contexts[order[starts[some]]])
+        which = np.repeat(np.arange(len(sums)), ends[some] - starts[some])
+        return split_all(sums, which, cells[order[starts[first] : ends[some][-1]]], depth == 0, room)
+
+    parts = list(pool.map(split, range(0, len(starts), _CHUNK)))
+    fans = np.empty(len(contexts), np.int64)
+    fans[order] = np.concatenate([part[0] for part in parts])
     offsets = np.concatenate([[0], np.cumsum(fans)])
-    moved = np.repeat(offsets[:-1][by_context], fans[by_context]) + _within(fans[by_context])
+    places = np.repeat(offsets[:-1][order], fans[order]) + _within(fans[order])
     labels, shares = np.empty(offsets[-1], np.uint8), np.empty(offsets[-1], np.int64)
-    labels[moved] = np.concatenate([part[1] for part in parts])
-    shares[moved] = np.concatenate([part[2] for part in parts])
+    labels[places] = np.concatenate([part[1] for part in parts])
+    shares[places] = np.concatenate([part[2] for part in parts])
     inner = np.flatnonzero(shares > 1)
-    above = np.repeat(contexts, fans)[inner]
-    targets = np.full(len(labels), -1, np.int64)
-    targets[inner] = 0
-    return _Level(offsets, labels, targets), model.known(push(above, labels[inner], model.context)), shares[inner]
+    targets = np.where(shares > 1, 0, -1)
+    pushed = push(np.repeat(contexts, fans)[inner], labels[inner], model.context)
+    return _Level(offsets, labels, targets), model.known(pushed), shares[inner]
 
 
 def _within(fans: Any) -> Any:
     """0, 1, ... for each of the edges of a node."""
     ends = np.cumsum(fans)
     return np.arange(ends[-1]) - np.repeat(ends - fans, fans)
-
-
-@numba.njit(cache=True, nogil=True)
-def _split_all(sums: Any, which: Any, cells: Any, root: bool, room: int) -> Any:
-    """Fans of nodes, and the bytes and cells of their edges; ``which`` is the distribution of each node."""
-    fans = np.empty(which.size, np.int64)
-    space, count = 1 << 16, 0
-    labels, shares = np.empty(space, np.uint8), np.empty(space, np.int64)
-    shared = np.empty(256, np.int64)
-    for node in range(which.size):
-        split_cells(sums[which[node]], cells[node], root, room, shared)
-        if count + 256 > space:
-            labels = np.concatenate((labels, np.empty(space, np.uint8)))
-            shares = np.concatenate((shares, np.empty(space, np.int64)))
-            space *= 2
-        before = count
-        for byte in range(256):
-            labels[count] = byte
-            shares[count] = shared[byte]
-            count += shared[byte] > 0
-        fans[node] = count - before
-    return fans, labels[:count].copy(), shares[:count].copy()
 
 
 @numba.njit(cache=True, nogil=True)
@@ -152,7 +135,9 @@ def _distinct(contexts: Any, cells: Any) -> Any:
     firsts = np.empty(contexts.size, np.int64)
     count = 0
     for i in range(contexts.size):
-        mixed = (contexts[i] * np.uint64(0x9E3779B97F4A7C15)) ^ (np.uint64(cells[i]) * np.uint64(0xC2B2AE3D27D4EB4F))
+        mixed = (contexts[i] * np.uint64(0x9E3779B97F4A7C15)) ^ (
+            np.uint64(cells[i]) * np.uint64(0xC2B2AE3D27D4EB4F)
+        )
         slot = np.int64((mixed * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits))
         while True:
             known = slots[slot]
@@ -170,7 +155,10 @@ def _distinct(contexts: Any, cells: Any) -> Any:
 
 def _share(levels: list[_Level], roots: Any) -> Tries:
     """The levels as one graph, each kind of node once."""
-    nodes, edges = 1 + sum(len(level.offsets) - 1 for level in levels), sum(len(level.labels) for level in levels)
+    nodes, edges = (
+        1 + sum(len(level.offsets) - 1 for level in levels),
+        sum(len(level.labels) for level in levels),
+    )
     offsets, sizes = np.zeros(nodes + 1, np.int64), np.ones(nodes, np.int64)
     labels, targets = np.empty(edges, np.uint8), np.empty(edges, np.int32)
     slots = np.full(1 << max(4, (2 * nodes - 1).bit_length()), -1, np.int32)
@@ -179,14 +167,30 @@ def _share(levels: list[_Level], roots: Any) -> Tries:
         aims = np.full(len(level.targets), LEAF, np.int32)
         inner = level.targets >= 0
         aims[inner] = below[level.targets[inner]]
-        below, count = _share_level(level.offsets, level.labels, aims, offsets, labels, targets, sizes, slots, count)
+        below, count = _share_level(
+            level.offsets, level.labels, aims, offsets, labels, targets, sizes, slots, count
+        )
     last = offsets[count]
-    return Tries(offsets[: count + 1].copy(), labels[:last].copy(), targets[:last].copy(), sizes[:count].copy(), below[roots])
+    return Tries(
+        offsets[: count + 1].copy(),
+        labels[:last].copy(),
+        targets[:last].copy(),
+        sizes[:count].copy(),
+        below[roots],
+    )
 
 
 @numba.njit(cache=True, nogil=True)
 def _share_level(
-    starts: Any, bytes_: Any, aims: Any, offsets: Any, labels: Any, targets: Any, sizes: Any, slots: Any, count: int
+    starts: Any,
+    bytes_: Any,
+    aims: Any,
+    offsets: Any,
+    labels: Any,
+    targets: Any,
+    sizes: Any,
+    slots: Any,
+    count: int,
 ) -> Any:
     """Finds or makes the node of each of a level; returns these, and how many there are now."""
     found = np.empty(starts.size - 1, np.int32)
@@ -195,7 +199,9 @@ def _share_level(
         first, last = starts[node], starts[node + 1]
         mixed = np.uint64(last - first)
         for edge in range(first, last):
-            mixed = (mixed ^ (np.uint64(aims[edge]) << np.uint64(8)) ^ np.uint64(bytes_[edge])) * np.uint64(0x9E3779B97F4A7C15)
+            mixed = (mixed ^ (np.uint64(aims[edge]) << np.uint64(8)) ^ np.uint64(bytes_[edge])) * np.uint64(
+                0x9E3779B97F4A7C15
+            )
             mixed ^= mixed >> np.uint64(29)
         slot = np.int64(mixed & np.uint64(mask))
         while True:
@@ -220,7 +226,9 @@ def _share_level(
 
 
 @numba.njit(cache=True, nogil=True)
-def _same(bytes_: Any, aims: Any, first: int, last: int, start: int, end: int, labels: Any, targets: Any) -> bool:
+def _same(
+    bytes_: Any, aims: Any, first: int, last: int, start: int, end: int, labels: Any, targets: Any
+) -> bool:
     if last - first != end - start:
         return False
     for i in range(last - first):

@@ -1,7 +1,7 @@
 """Which bytes before a window get a trie of their own.
 
 All that a text has often enough would be best; each costs ``2**bits`` records in memory, so it is the bytes that occur
-once in ``RARE`` places at least, and of pairs of bytes the ``MOST_PAIRS`` most frequent.
+once in ``RARE`` places at least, and of pairs of such bytes the ``MOST_PAIRS`` most frequent.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def choose_classes(documents: Ragged, carry: int) -> list[bytes]:
         chosen += [bytes([byte]) for byte in bytes_.tolist() if single[byte] >= least]
     if carry >= 2:
         most = np.argsort(-pairs, kind="stable")[:MOST_PAIRS].tolist()
-        chosen += [bytes(divmod(pair, 256)) for pair in most if pairs[pair]]
+        known = set(chosen)
+        texts = (bytes(divmod(pair, 256)) for pair in most if pairs[pair])
+        chosen += [text for text in texts if text[:1] in known]
     return chosen
 
 

@@ -44,7 +44,9 @@ def push(contexts: Any, following: Any, longest: int) -> Any:
     pushed = np.empty_like(contexts)
     for i in range(contexts.size):
         if contexts[i] >= limit:
-            pushed[i] = limit | (((contexts[i] << np.uint64(8)) | np.uint64(following[i])) & (limit - np.uint64(1)))
+            pushed[i] = limit | (
+                ((contexts[i] << np.uint64(8)) | np.uint64(following[i])) & (limit - np.uint64(1))
+            )
         else:
             pushed[i] = (contexts[i] << np.uint64(8)) | np.uint64(following[i])
     return pushed

@@ -16,8 +16,10 @@ from typing import Any
 import numba
 import numpy as np
 
-from tersely.compress.equal_info.records import CLASS, CLASS_BITS, HEAD, INLINE, TEXT
+from tersely.compress.equal_info.code.cells import LONGEST_WINDOW
+from tersely.compress.equal_info.records import CLASS, CLASS_BITS, HEAD, INLINE, TEXT, Records
 from tersely.compress.equal_info.words import load_word, store_word
+from tersely.ragged import Ragged
 
 LANES = 12
 """Pieces that are looked up at a time."""
@@ -26,10 +28,38 @@ PIECE = 4096
 """The fewest ids of a piece of a long row."""
 
 _EARLY = 256  # ids by which a piece begins before its cut
+_BLOCK = 1 << 16  # ids for which there is room between the passes; more if a row is longer
+
+
+def decode_rows(records: Records, bits: int, ids: Ragged) -> list[bytes]:
+    """The bytes of each row; ids are within bounds, their values one after another in memory."""
+    aims = np.arange(ids.offsets[0] + _BLOCK, ids.offsets[-1], _BLOCK)
+    cuts = np.unique(np.concatenate([[0], np.searchsorted(ids.offsets, aims), [len(ids)]])).tolist()
+    found, text = np.empty((0, 2), np.uint64), np.empty(0, np.uint8)  # used again: fresh memory is slow
+    texts: list[bytes] = []
+    for first, last in zip(cuts[:-1], cuts[1:], strict=True):
+        rows = ids[first:last]
+        if len(found) < len(rows.values):
+            found = np.empty((len(rows.values), 2), np.uint64)
+        ends = np.empty(len(rows) + 1, np.int64)
+        size = look_up(records.words, bits, rows.values, rows.offsets, found, ends)
+        if len(text) < size + LONGEST_WINDOW:
+            text = np.empty(size + LONGEST_WINDOW, np.uint8)
+        write(found, len(rows.values), records.long_strings, text)
+        view, bounds = text.data, ends.tolist()
+        texts += [bytes(view[start:stop]) for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+    return texts
+
+
+def decode_sizes(records: Records, bits: int, ids: Ragged) -> Any:
+    """The bytes of each id, shape ``(T,)``, int64."""
+    found, ends = np.empty((len(ids.values), 2), np.uint64), np.empty(len(ids) + 1, np.int64)
+    look_up(records.words, bits, ids.values, ids.offsets, found, ends)
+    return found[:, 0].astype(np.int64) & 255
 
 
 @numba.njit(cache=True, nogil=True)
-def look_up(words: Any, bits: int, ids: Any, offsets: Any, found: Any, ends: Any) -> int:
+def look_up(words: Any, bits: int, ids: Any, offsets: Any, found: Any, ends: Any) -> Any:
     """The first pass: the record of each id.
 
     Args:
@@ -89,7 +119,15 @@ def _pieces(offsets: Any) -> Any:
 
 @numba.njit(cache=True, nogil=True)
 def _look_up_pieces(
-    words: Any, bits: int, ids: Any, starts: Any, stops: Any, goes_on: Any, found: Any, opened: Any, closed: Any
+    words: Any,
+    bits: int,
+    ids: Any,
+    starts: Any,
+    stops: Any,
+    goes_on: Any,
+    found: Any,
+    opened: Any,
+    closed: Any,
 ) -> None:
     """The records of all pieces, ``LANES`` at a time; those that go on are begun early, with class 0."""
     at, start, stop, piece = np.zeros((4, LANES), np.int64)
@@ -107,7 +145,12 @@ def _look_up_pieces(
                 closed[piece[lane]] = kind[lane]
                 if taken == starts.size:
                     lanes -= 1
-                    at[lane], start[lane], stop[lane], piece[lane] = at[lanes], start[lanes], stop[lanes], piece[lanes]
+                    at[lane], start[lane], stop[lane], piece[lane] = (
+                        at[lanes],
+                        start[lanes],
+                        stop[lanes],
+                        piece[lanes],
+                    )
                     kind[lane] = kind[lanes]
                     break
                 i = starts[taken] - (_EARLY if goes_on[taken] else 0)

@@ -11,7 +11,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from tersely.compress.equal_info.table import BASE, LABEL, STEP, STEP_BITS
+from tersely.compress.equal_info.table import BASE, LABEL, NO_BYTE, STEP, STEP_BITS
 
 LANES = 8
 """Documents that are walked through at a time."""
@@ -19,7 +19,7 @@ LANES = 8
 
 @numba.njit(cache=True, nogil=True)
 def encode_rows(
-    cells: Any, roots: Any, follow: Any, last: Any, text: Any, offsets: Any, end_of_text: Any, ids: Any, lengths: Any
+    cells: Any, roots: Any, follow: Any, text: Any, offsets: Any, end_of_text: Any, ids: Any, lengths: Any
 ) -> int:
     """The ids of documents; no window reaches over the end of one.
 
@@ -27,7 +27,6 @@ def encode_rows(
         cells: of the table, shape ``(size,)``, uint64.
         roots: shape ``(C,)``, int64.
         follow: shape ``(257, 256)``, uint16: the class behind two bytes.
-        last: shape ``(C,)``, int64: the last byte of each class.
         text: shape ``(bytes,)``, uint8.
         offsets: shape ``(documents + 1,)``, int64.
         end_of_text: whether the id 0 opens each row, and whether it closes it.
@@ -38,7 +37,7 @@ def encode_rows(
         How many ids there are.
     """
     opened, closed = np.int64(end_of_text[0]), np.int64(end_of_text[1])
-    _walk(cells, roots, follow, last, text, offsets, opened, ids, lengths)
+    _walk(cells, roots, follow, text, offsets, opened, ids, lengths)
     count = 0
     for row in range(lengths.size):
         start = offsets[row] - offsets[0] + 2 * row
@@ -56,18 +55,20 @@ def encode_rows(
 
 @numba.njit(cache=True, nogil=True)
 def _walk(
-    cells: Any, roots: Any, follow: Any, last: Any, text: Any, offsets: Any, opened: int, ids: Any, lengths: Any
+    cells: Any, roots: Any, follow: Any, text: Any, offsets: Any, opened: Any, ids: Any, lengths: Any
 ) -> None:
     """The ids of each document where there is room for one a byte; ``opened`` places are left free before them."""
-    place, begin, stop, kind, row, at = np.zeros((6, LANES), np.int64)
-    base, number = np.zeros((2, LANES), np.uint64)
-    taken, lanes = 0, 0
-    while lanes < LANES and taken < lengths.size:
-        _take(offsets, roots, taken, lanes, opened, place, begin, stop, kind, row, at, base, number)
+    # Of each lane: the place in the text, where its window and its document begin, where the document ends, its row, and
+    # the place of the next id; then the node.
+    place, begin, start, stop, row, at = lanes = np.zeros((6, LANES), np.int64)
+    base, number = nodes = np.zeros((2, LANES), np.uint64)
+    taken, used = 0, 0
+    while used < LANES and taken < lengths.size:
+        _take(offsets, roots, taken, lanes[:, used], nodes[:, used], opened)
         taken += 1
-        lanes += 1
-    while lanes:
-        for lane in range(lanes):
+        used += 1
+    while used:
+        for lane in range(used):
             i = place[lane]
             if i < stop[lane]:
                 byte = np.uint64(text[np.uint64(i)])
@@ -80,28 +81,22 @@ def _walk(
             if i > begin[lane]:
                 ids[np.uint64(at[lane])] = number[lane]
                 at[lane] += 1
-                left = np.int64(text[i - 2]) if i > begin[lane] + 1 else last[kind[lane]]
-                kind[lane] = follow[left, text[i - 1]]
-                base[lane], number[lane], begin[lane] = roots[kind[lane]], 0, i
+                before = np.int64(text[i - 2]) if i > start[lane] + 1 else NO_BYTE
+                base[lane], number[lane], begin[lane] = roots[follow[before, text[i - 1]]], 0, i
             if i == stop[lane]:
-                lengths[row[lane]] = at[lane] - (offsets[row[lane]] - offsets[0] + 2 * row[lane])
-                if taken < lengths.size:
-                    _take(offsets, roots, taken, lane, opened, place, begin, stop, kind, row, at, base, number)
-                    taken += 1
-                    continue
-                lanes -= 1
-                place[lane], begin[lane], stop[lane], kind[lane] = place[lanes], begin[lanes], stop[lanes], kind[lanes]
-                row[lane], at[lane], base[lane], number[lane] = row[lanes], at[lanes], base[lanes], number[lanes]
-                break
+                lengths[row[lane]] = at[lane] - (start[lane] - offsets[0] + 2 * row[lane])
+                if taken == lengths.size:
+                    used -= 1
+                    lanes[:, lane], nodes[:, lane] = lanes[:, used], nodes[:, used]
+                    break
+                _take(offsets, roots, taken, lanes[:, lane], nodes[:, lane], opened)
+                taken += 1
 
 
 @numba.njit(cache=True, nogil=True)
-def _take(
-    offsets: Any, roots: Any, taken: int, lane: int, opened: int, place: Any, begin: Any, stop: Any, kind: Any, row: Any,
-    at: Any, base: Any, number: Any,
-) -> None:  # fmt: skip
+def _take(offsets: Any, roots: Any, row: int, lane: Any, node: Any, opened: Any) -> None:
     """Puts a document on a lane."""
-    place[lane] = begin[lane] = offsets[taken]
-    stop[lane], kind[lane], row[lane] = offsets[taken + 1], 0, taken
-    at[lane] = offsets[taken] - offsets[0] + 2 * taken + opened
-    base[lane], number[lane] = roots[0], 0
+    start, stop = offsets[row], offsets[row + 1]
+    lane[0], lane[1], lane[2], lane[3], lane[4] = start, start, start, stop, row
+    lane[5] = start - offsets[0] + 2 * row + opened
+    node[0], node[1] = roots[0], 0

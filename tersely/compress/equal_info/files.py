@@ -53,7 +53,9 @@ def read_code(folder: Path) -> tuple[Table, dict[str, Any]]:
         config = json.loads(file.read_text(encoding="utf-8"))
         about = {name: config[name] for name in ("type", "version", "bits", "carry", "fingerprint")}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TokenizeError(f"{file} does not describe an equal-info code: {error!r}; save it again") from error
+        raise TokenizeError(
+            f"{file} does not describe an equal-info code: {error!r}; save it again"
+        ) from error
     if about["type"] != "equal-info" or about["version"] != VERSION:
         raise TokenizeError(
             f"{file} is of type {about['type']!r} and version {about['version']!r}, and this tersely reads equal-info "
@@ -65,9 +67,13 @@ def read_code(folder: Path) -> tuple[Table, dict[str, Any]]:
         classes = tuple(unpack(int(context)) for context in arrays["classes"])
         table = Table(arrays["cells"], arrays["roots"], classes)
     except (OSError, KeyError, SafetensorError, OverflowError) as error:
-        raise TokenizeError(f"{file} cannot be read as the table of a code: {error}; save it again") from error
+        raise TokenizeError(
+            f"{file} cannot be read as the table of a code: {error}; save it again"
+        ) from error
     if fingerprint(table, about["bits"], about["carry"]) != about["fingerprint"]:
-        raise TokenizeError(f"{file} is not the table that {folder / CONFIG_NAME} was saved with: save the code again")
+        raise TokenizeError(
+            f"{file} is not the table that {folder / CONFIG_NAME} was saved with: save the code again"
+        )
     _check(file, table, about["bits"], about["carry"])
     return table, about
 
@@ -86,6 +92,7 @@ def _check(file: Path, table: Table, bits: Any, carry: Any) -> None:
         and 0 < len(roots) == len(table.classes) <= 1 << CLASS_BITS
         and table.classes[0] == b""
         and max(map(len, table.classes)) <= carry
+        and all(text[:1] in table.classes for text in table.classes)
         and roots.min() >= 0
         and max(int(roots.max()), int(cells.max() >> np.uint64(BASE))) <= len(cells) - 256
     )

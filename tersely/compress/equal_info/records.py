@@ -1,7 +1,7 @@
 """The strings of all ids of a code as one array of 16-byte records, so that one read gives all there is to know of an id.
 
-    first word    length  |  class of the next window << 8  |  5 bytes of the string << 24, the first lowest
-    second word   the next 8 bytes of the string; of a string of more than 13, where it is in ``long_strings``
+first word    length  |  class of the next window << 8  |  5 bytes of the string << 24, the first lowest
+second word   the next 8 bytes of the string; of a string of more than 13, where it is in ``long_strings``
 """
 
 from __future__ import annotations
@@ -12,7 +12,15 @@ import numba
 import numpy as np
 
 from tersely.compress.equal_info.code.cells import LONGEST_WINDOW
-from tersely.compress.equal_info.table import BASE, LABEL, STEP, STEP_BITS, Table, following_classes, last_bytes
+from tersely.compress.equal_info.table import (
+    BASE,
+    LABEL,
+    STEP,
+    STEP_BITS,
+    Table,
+    following_classes,
+    last_bytes,
+)
 from tersely.errors import TokenizeError
 
 CLASS = 8
@@ -49,10 +57,23 @@ def expand(table: Table, bits: int) -> Records:
     text, used = np.empty(1 << 12, np.uint8), 0
     for kind, root in enumerate(table.roots):
         part = words[kind << bits : (kind + 1) << bits]
-        done, text, used = _expand_class(table.cells, root, starts, edges, follow, last[kind], part, text, used)
+        done, text, used = _expand_class(
+            table.cells, root, starts, edges, follow, last[kind], part, text, used
+        )
         if done != 1 << bits:
-            raise TokenizeError("the table of the code is damaged: its tries do not fill their ids; train it again")
+            raise TokenizeError(
+                "the table of the code is damaged: its tries do not fill their ids; train it again"
+            )
     return Records(words, text[: used + LONGEST_WINDOW].copy())
+
+
+def string_of(records: Records, place: int) -> bytes:
+    """The string of one record."""
+    first, second = records.words[place].tolist()
+    length = first & 255
+    if length > INLINE:
+        return records.long_strings[second : second + length].tobytes()
+    return ((first >> TEXT).to_bytes(HEAD, "little") + second.to_bytes(8, "little"))[:length]
 
 
 @numba.njit(cache=True, nogil=True)

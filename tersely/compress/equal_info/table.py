@@ -9,8 +9,9 @@ Shared nodes do not know their ids, so a walk adds them up, from 0 at the root. 
 the end, so no step has to be checked against the bounds.
 
 A class is the bytes before a window that its trie takes into account: none (class 0: a document begins, or the bytes
-are too rare), the last one, or the last two. Behind a window the class is the longest suffix of the class and the window
-that is one.
+are too rare), the last one, or the last two. A window is of the longest class that the text before it ends with. The first
+byte of a class of two is a class as well, so of a window that is one byte long the class of the one before it tells enough
+to know the next.
 """
 
 from __future__ import annotations

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from tersely.compress.equal_info.code.cells import FEWEST_BITS, LONGEST_WINDOW, MOST_BITS
+from tersely.compress.equal_info.build import build_tries
+from tersely.compress.equal_info.classes import choose_classes
+from tersely.compress.equal_info.code.cells import FEWEST_BITS, MOST_BITS
+from tersely.compress.equal_info.decode import decode_rows, decode_sizes
+from tersely.compress.equal_info.encode import encode_rows
 from tersely.compress.equal_info.files import VERSION, fingerprint, read_code, write_code
-from tersely.compress.equal_info.models.protocol import ByteModel
+from tersely.compress.equal_info.models import ByteModel, NgramModel
+from tersely.compress.equal_info.records import Records, expand, string_of
+from tersely.compress.equal_info.table import NO_BYTE, Table, compile_tries, following_classes
 from tersely.errors import TokenizeError, UsageError
 from tersely.ragged import Ragged
 from tersely.tokenize.batch import in_parts, one_buffer, thread_count
@@ -22,7 +29,6 @@ MOST_CARRY = 2
 """Bytes that a window can know of the one before."""
 
 _END_OF_TEXT = 0
-_BLOCK = 1 << 16  # ids that are decoded at a time
 
 
 class EqualInfoTokenizer:
@@ -44,10 +50,11 @@ class EqualInfoTokenizer:
     ``train`` builds a code, ``load`` reads one.
     """
 
-    def __init__(self, table: Any, bits: int, carry: int, threads: int | None = None) -> None:
+    def __init__(self, table: Table, bits: int, carry: int, threads: int | None = None) -> None:
         self._table, self._bits, self._carry = table, bits, carry
         self._threads = thread_count(threads)
         self._dtype = id_dtype(1 << bits)
+        self._fingerprint: str | None = None
 
     @classmethod
     def train(
@@ -74,15 +81,11 @@ class EqualInfoTokenizer:
             UsageError: ``bits`` or ``carry`` is out of bounds.
             TokenizeError: a text cannot be encoded.
         """
-        from tersely.compress.equal_info.build import build_tries
-        from tersely.compress.equal_info.classes import choose_classes
-        from tersely.compress.equal_info.models.ngram import NgramModel
-        from tersely.compress.equal_info.table import compile_tries
-
         check_size(bits, carry)
         documents = one_buffer(texts)
         classes = choose_classes(documents, carry)
-        tries = build_tries(model or NgramModel.train(documents), bits, classes, on_progress)
+        model = model or NgramModel.train(documents)
+        tries = build_tries(model, bits, classes, threads=thread_count(threads), on_progress=on_progress)
         return cls(compile_tries(tries, classes), bits, carry, threads)
 
     @classmethod
@@ -94,7 +97,7 @@ class EqualInfoTokenizer:
         """
         table, about = read_code(Path(folder))
         tok = cls(table, about["bits"], about["carry"], threads)
-        tok.__dict__["fingerprint"] = about["fingerprint"]
+        tok._fingerprint = about["fingerprint"]
         return tok
 
     @property
@@ -132,10 +135,12 @@ class EqualInfoTokenizer:
         """0, the end of text."""
         return _END_OF_TEXT
 
-    @functools.cached_property
+    @property
     def fingerprint(self) -> str:
         """A hash of the table."""
-        return fingerprint(self._table, self._bits, self._carry)
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint(self._table, self._bits, self._carry)
+        return self._fingerprint
 
     def encode(self, texts: Texts, *, bos: bool = False, eos: bool = False) -> Ragged:
         """A row of ids for each text, uint16 for 16 bits; at most one id a byte, and no window over two documents.
@@ -161,7 +166,7 @@ class EqualInfoTokenizer:
         check_unit(unit)
         documents = one_buffer(texts)
         ids = self._encode(documents, bos, eos)
-        sizes = self._sizes(ids)
+        sizes = decode_sizes(self._records, self._bits, ids)
         ends = np.cumsum(sizes) - np.repeat(documents.offsets[:-1], ids.lengths)
         spans = Ragged(np.stack([ends - sizes, ends], axis=1), ids.offsets)
         return ids, spans if unit == "byte" else character_spans(documents, spans)
@@ -172,44 +177,93 @@ class EqualInfoTokenizer:
         Raises:
             TokenizeError: an id is outside the vocabulary.
         """
-        from tersely.compress.equal_info.decode import look_up, write
-
         rows = self._checked(ids)
-        words, long_strings = self._records
+        rows = self._checked(ids)
 
         def part(first: int, last: int) -> list[bytes]:
-            aims = np.arange(rows.offsets[first] + _BLOCK, rows.offsets[last], _BLOCK)
-            cuts = np.unique(np.concatenate([[first], np.searchsorted(rows.offsets, aims), [last]])).tolist()
-            texts: list[bytes] = []
-            found, text = np.empty((0, 2), np.uint64), np.empty(0, np.uint8)  # used again, for new memory is slow
-            for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
-                some = rows[start:stop]
-                found = found if len(found) >= len(some.values) else np.empty((len(some.values), 2), np.uint64)
-                ends = np.empty(len(some) + 1, np.int64)
-                size = look_up(words, self._bits, some.values, some.offsets, found, ends)
-                text = text if len(text) >= size + LONGEST_WINDOW else np.empty(size + LONGEST_WINDOW, np.uint8)
-                write(found, len(some.values), long_strings, text)
-                view, bounds = text.data, ends.tolist()
-                texts += [bytes(view[a:b]) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
-            return texts
+            return decode_rows(self._records, self._bits, rows[first:last])
 
         return [text for some in in_parts(rows.offsets, self._threads, part) for text in some]
 
+    def decode_from(self, before: bytes, ids: Any) -> tuple[bytes, bytes]:
+        """The bytes of ids in the middle of a document, for text that is read while it is written.
+
+        Args:
+            before: the text of the document so far, of which the last ``carry`` bytes count.
+            ids: the next ones, one dimension.
+
+        Returns:
+            Their text; and what to give as ``before`` with the ids after them.
+
+        Raises:
+            TokenizeError: an id is outside the vocabulary.
+        """
+        texts: list[bytes] = []
+        for number in check_ids(np.asarray(ids), self.vocab_size).tolist():
+            text = string_of(self._records, (self._class_behind(before) << self._bits) + number)
+            before = (before + text)[-MOST_CARRY:] if number != _END_OF_TEXT else b""
+            texts.append(text)
+        return b"".join(texts), before
+
+    def id_range(self, prefix: bytes, before: bytes = b"") -> range:
+        """The ids whose windows begin with ``prefix``: one range, for ids are in the order of their strings.
+
+        A prompt that ends within a window is not cut as the text it begins would be. Leave its last window out, and let
+        the model choose the next id from this range of it: that heals the edge.
+
+        Args:
+            prefix: the first bytes of the window; with none it is all ids, 0 left out.
+            before: the text before the window, whose last ``carry`` bytes count.
+
+        Returns:
+            An empty range if no window begins so.
+        """
+        return range(*self._bounds([prefix], self._class_behind(before))[0])
+
+    def next_bytes(self, probabilities: Any, prefix: bytes = b"", before: bytes = b"") -> Any:
+        """The probabilities of the next byte, from those of the next id, by one cumulative sum.
+
+        Args:
+            probabilities: of all ids, shape ``(2**bits,)``.
+            prefix: bytes of the window that are given already.
+            before: the text before the window.
+
+        Returns:
+            Shape ``(257,)``, float64: of each byte to be the next of the window, and last that the window ends after
+            ``prefix``; they add up to that of ``id_range(prefix)``. Where it ends, the first byte of the next window
+            comes next: one more step of the model says which.
+        """
+        sums = np.concatenate([[0.0], np.cumsum(np.asarray(probabilities, np.float64))])
+        if sums.shape != (self.vocab_size + 1,):
+            raise TokenizeError(
+                f"there are {self.vocab_size} ids: give a probability for each, in one dimension"
+            )
+        kind = self._class_behind(before)
+        bounds = self._bounds([prefix, *(prefix + bytes([byte]) for byte in range(256))], kind)
+        masses = sums[bounds[:, 1]] - sums[bounds[:, 0]]
+        return np.append(masses[1:], masses[0] - masses[1:].sum())
+
     def save(self, folder: str | Path) -> None:
         """Writes the code into ``folder``, which is made if need be."""
-        about = {"version": VERSION, "bits": self._bits, "carry": self._carry, "fingerprint": self.fingerprint}
+        about = {
+            "version": VERSION,
+            "bits": self._bits,
+            "carry": self._carry,
+            "fingerprint": self.fingerprint,
+        }
         write_code(Path(folder), self._table, {"type": "equal-info"} | about)
 
     def _encode(self, documents: Ragged, bos: bool, eos: bool) -> Ragged:
-        from tersely.compress.equal_info.encode import encode_rows
+        table, follow = self._table, self._follow
 
-        table, follow, last = self._table, self._follow, self._last
-
-        def part(first: int, last_row: int) -> tuple[Any, Any]:
-            rows = documents[first:last_row]
-            ids, lengths = np.empty(len(rows.values) + 2 * len(rows), self._dtype), np.empty(len(rows), np.int64)
+        def part(first: int, last: int) -> tuple[Any, Any]:
+            rows = documents[first:last]
+            ids, lengths = (
+                np.empty(len(rows.values) + 2 * len(rows), self._dtype),
+                np.empty(len(rows), np.int64),
+            )
             count = encode_rows(
-                table.cells, table.roots, follow, last, rows.values, rows.offsets, (bos, eos), ids, lengths
+                table.cells, table.roots, follow, rows.values, rows.offsets, (bos, eos), ids, lengths
             )
             return ids[:count].copy(), lengths
 
@@ -223,30 +277,28 @@ class EqualInfoTokenizer:
         values = check_ids(rows.values, self.vocab_size)
         return Ragged(np.ascontiguousarray(values, self._dtype), rows.offsets)
 
-    def _sizes(self, ids: Ragged) -> Any:
-        """The bytes of each id."""
-        from tersely.compress.equal_info.decode import look_up
+    def _class_behind(self, before: bytes) -> int:
+        """The class of a window after this text."""
+        if not before:
+            return 0
+        return int(self._follow[before[-2] if len(before) > 1 else NO_BYTE, before[-1]])
 
-        found, ends = np.empty((len(ids.values), 2), np.uint64), np.empty(len(ids) + 1, np.int64)
-        look_up(self._records.words, self._bits, ids.values, ids.offsets, found, ends)
-        return found[:, 0].astype(np.uint8).astype(np.int64)
+    def _bounds(self, prefixes: Sequence[bytes], kind: int) -> Any:
+        """The first id whose string begins with each prefix, and the one after the last; shape ``(P, 2)``, int64."""
+        strings = _Strings(self._records, kind << self._bits, self.vocab_size)
+        lows = [bisect.bisect_left(strings, prefix, lo=1) for prefix in prefixes]
+        highs = [
+            bisect.bisect_left(strings, prefix, lo=1) if prefix else self.vocab_size
+            for prefix in map(_after, prefixes)
+        ]
+        return np.stack([np.array(lows), np.array(highs)], axis=1)
 
     @functools.cached_property
     def _follow(self) -> Any:
-        from tersely.compress.equal_info.table import following_classes
-
         return following_classes(self._table.classes)
 
     @functools.cached_property
-    def _last(self) -> Any:
-        from tersely.compress.equal_info.table import last_bytes
-
-        return last_bytes(self._table.classes)
-
-    @functools.cached_property
-    def _records(self) -> Any:
-        from tersely.compress.equal_info.records import expand
-
+    def _records(self) -> Records:
         return expand(self._table, self._bits)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -254,13 +306,38 @@ class EqualInfoTokenizer:
         return EqualInfoTokenizer, (self._table, self._bits, self._carry, self._threads)
 
     def __repr__(self) -> str:
-        return f"EqualInfoTokenizer({self._bits} bits, carry {self._carry}, {len(self._table.classes)} classes)"
+        return (
+            f"EqualInfoTokenizer({self._bits} bits, carry {self._carry}, {len(self._table.classes)} classes)"
+        )
 
 
 def check_size(bits: int, carry: int) -> None:
     """Raises UsageError unless there can be a code of ``bits`` bits that carries ``carry`` bytes."""
     if type(bits) is not int or not FEWEST_BITS <= bits <= MOST_BITS:
-        reason = "it has no room for 256 byte cells and a stop cell" if bits in range(FEWEST_BITS) else "ids are in a table"
+        reason = (
+            "it has no room for 256 byte cells and a stop cell"
+            if bits in range(FEWEST_BITS)
+            else "ids are in a table"
+        )
         raise UsageError(f"no code of {bits!r} bits, for {reason}: choose {FEWEST_BITS} to {MOST_BITS}")
     if type(carry) is not int or not 0 <= carry <= MOST_CARRY:
         raise UsageError(f"no code that carries {carry!r} bytes: choose 0, 1 or 2")
+
+
+class _Strings(Sequence[bytes]):
+    """The strings of a class by id, which is their order; read one at a time."""
+
+    def __init__(self, records: Records, first: int, count: int) -> None:
+        self._records, self._first, self._count = records, first, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, number: Any) -> Any:
+        return string_of(self._records, self._first + number)
+
+
+def _after(prefix: bytes) -> bytes:
+    """The first string behind all that begin with ``prefix``; empty if there is none."""
+    shorter = prefix.rstrip(b"\xff")
+    return shorter[:-1] + bytes([shorter[-1] + 1]) if shorter else b""

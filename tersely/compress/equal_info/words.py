@@ -10,9 +10,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 
-@intrinsic
-def load_word(typingctx: Any, array: Any, place: Any) -> Any:  # noqa: ARG001 -- numba calls it so
-    """``load_word(array, place)``: the bytes of a uint8 array from ``place`` (uint64) on, the first lowest; uint64."""
+def _load_word(typingctx: Any, array: Any, place: Any) -> Any:
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.load(_pointer(context, builder, signature, arguments), align=1)
@@ -20,9 +18,7 @@ def load_word(typingctx: Any, array: Any, place: Any) -> Any:  # noqa: ARG001 --
     return types.uint64(array, types.uint64), code
 
 
-@intrinsic
-def store_word(typingctx: Any, array: Any, place: Any, word: Any) -> Any:  # noqa: ARG001 -- numba calls it so
-    """``store_word(array, place, word)``: the same to write; what lies behind the array is not asked for."""
+def _store_word(typingctx: Any, array: Any, place: Any, word: Any) -> Any:
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         builder.store(arguments[2], _pointer(context, builder, signature, arguments), align=1)
@@ -36,3 +32,13 @@ def _pointer(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     array = context.make_array(signature.args[0])(context, builder, arguments[0])
     place = cgutils.gep_inbounds(builder, array.data, arguments[1])
     return builder.bitcast(place, ir.IntType(64).as_pointer())
+
+
+load_word: Any = intrinsic(_load_word)
+"""``load_word(array, place)``: 8 bytes of a uint8 array from ``place`` (uint64) on, the first lowest; uint64.
+
+That the array has them is for the caller to know.
+"""
+
+store_word: Any = intrinsic(_store_word)
+"""``store_word(array, place, word)``: the same, written."""

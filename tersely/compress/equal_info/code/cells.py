@@ -40,6 +40,38 @@ def room_for(left: int) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
+def split_all(sums: Any, which: Any, cells: Any, root: bool, room: int) -> Any:
+    """The edges of nodes: the bytes that get a cell.
+
+    Args:
+        sums: shape ``(D, 257)``, int32: distributions.
+        which: shape ``(N,)``, int64: that of each node.
+        cells: shape ``(N,)``, int64: of each node, at least 2.
+        root: whether windows begin at these nodes.
+        room: the most cells that a byte can use.
+
+    Returns:
+        How many edges each node has, shape ``(N,)``, int64; of each edge the byte, uint8, and its cells, int64.
+    """
+    fans = np.empty(which.size, np.int64)
+    space, count = 1 << 16, 0
+    labels, shares = np.empty(space, np.uint8), np.empty(space, np.int64)
+    shared = np.empty(256, np.int64)
+    for node in range(which.size):
+        split_cells(sums[which[node]], cells[node], root, room, shared)
+        if count + 256 > space:
+            labels = np.concatenate((labels, np.empty(space, np.uint8)))
+            shares = np.concatenate((shares, np.empty(space, np.int64)))
+            space *= 2
+        before = count
+        for byte in range(256):
+            labels[count], shares[count] = byte, shared[byte]
+            count += shared[byte] > 0
+        fans[node] = count - before
+    return fans, labels[:count].copy(), shares[:count].copy()
+
+
+@numba.njit(cache=True, nogil=True)
 def split_cells(sums: Any, cells: int, root: bool, room: int, shared: Any) -> None:
     """Shares out the cells of one node.
 

@@ -1,12 +1,12 @@
-"""How often each byte follows each context, counted by one sort.
+r"""How often each byte follows each context, counted by one sort.
 
 Every place of the text gives one number: the bytes before it, nearest first, and the byte itself. Sorted, all places of a
 context stand together, whatever its length, with those of every longer context inside. One pass then keeps a counter for
 each length and writes it out where its context ends.
 
     order 6:   b1 b2 b3 b4 b5 b6 | next        9 bits for each byte before (0 where the document had not begun), 8 for
-               \\_/ context of one byte           the next: 62 bits
-               \\____/ of two
+               \_/ context of one byte           the next: 62 bits
+               \____/ of two
 
 Cost: 8 bytes a byte of text and a sort of them; about a second for 16 MB.
 """
@@ -129,7 +129,13 @@ def _collect(places: Any, order: int, least: int) -> Any:
             for length in range(order + 1):
                 tallies[length, byte] += 1
                 totals[length] += 1
-    return contexts[:found].copy(), ends[:found].copy(), following[:entries].copy(), counts[:entries].copy(), seldom
+    return (
+        contexts[:found].copy(),
+        ends[:found].copy(),
+        following[:entries].copy(),
+        counts[:entries].copy(),
+        seldom,
+    )
 
 
 @numba.njit(cache=True, nogil=True)

@@ -24,7 +24,6 @@ from tersely.compress.equal_info.contexts import EMPTY, shorter
 from tersely.compress.equal_info.models.count import Counts, count_bytes
 from tersely.compress.equal_info.models.protocol import PRECISION
 from tersely.errors import TokenizeError, UsageError
-from tersely.ragged import Ragged
 from tersely.tokenize.batch import one_buffer
 from tersely.tokenize.protocol import Texts, config_fingerprint
 
@@ -54,7 +53,9 @@ class NgramModel:
         self._discounts = _discounts(counts.seldom)
 
     @classmethod
-    def train(cls, texts: Texts, *, order: int = LONGEST_ORDER, most_contexts: int = MOST_CONTEXTS) -> NgramModel:
+    def train(
+        cls, texts: Texts, *, order: int = LONGEST_ORDER, most_contexts: int = MOST_CONTEXTS
+    ) -> NgramModel:
         """Counts ``texts``; contexts seen only once are left out, and the rarest until ``most_contexts`` are left.
 
         Raises:
@@ -71,7 +72,13 @@ class NgramModel:
             counts = count_bytes(documents, order, least)
         if not len(counts.contexts):
             none = np.zeros(0, np.uint8)
-            counts = Counts(np.array([EMPTY], np.uint64), np.zeros(2, np.int64), none, none.astype(np.uint32), counts.seldom)
+            counts = Counts(
+                np.array([EMPTY], np.uint64),
+                np.zeros(2, np.int64),
+                none,
+                none.astype(np.uint32),
+                counts.seldom,
+            )
         return cls(counts, order)
 
     @property
@@ -100,7 +107,9 @@ class NgramModel:
         from safetensors.numpy import save_file
 
         arrays = {name: np.ascontiguousarray(array) for name, array in self._counts._asdict().items()}
-        save_file(arrays, str(file), {"model": json.dumps({"type": "ngram", "version": 1, "order": self._order})})
+        save_file(
+            arrays, str(file), {"model": json.dumps({"type": "ngram", "version": 1, "order": self._order})}
+        )
 
     @classmethod
     def load(cls, file: str | Path) -> NgramModel:
@@ -170,7 +179,7 @@ def _hashed(contexts: Any) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)
-def _row(context: Any, contexts: Any, slots: Any) -> int:
+def _row(context: Any, contexts: Any, slots: Any) -> Any:
     """The row of a context, -1 if it is not there."""
     bits = 0
     while (1 << bits) < slots.size:
@@ -226,7 +235,9 @@ def _mixed_short(suffixes: Any, offsets: Any, following: Any, counts: Any, disco
 
 
 @numba.njit(cache=True, nogil=True)
-def _cdf(rows: Any, mixed: Any, suffixes: Any, offsets: Any, following: Any, counts: Any, discounts: Any) -> Any:
+def _cdf(
+    rows: Any, mixed: Any, suffixes: Any, offsets: Any, following: Any, counts: Any, discounts: Any
+) -> Any:
     """The distributions of rows of contexts: that of the longest short suffix, with those of longer ones on top."""
     sums = np.empty((rows.size, 257), np.int32)
     parts = np.empty(256, np.uint32)
