@@ -1,8 +1,7 @@
 """The two passes of the decoder: the record of each id, then the bytes.
 
 The class of a window is known only when the window before it is, so a row is a chain in which each look-up waits for the
-one before. The first pass does nothing but that, for ``LANES`` pieces of the rows in turn, so that as many look-ups are on
-their way at a time. The second pass writes the strings, which wait for nothing.
+one before. The first pass does nothing but that, for several pieces of the rows in turn (pieces.py). The second pass writes the strings, which wait for nothing.
 
 Long rows are cut into pieces too. Nobody knows the class at a cut, but classes that differ soon meet: a piece begins some
 ids early with any class, and if the piece before it then ends in another one, its records are looked up again from the
@@ -17,12 +16,10 @@ import numba
 import numpy as np
 
 from tersely.compress.equal_info.code.cells import LONGEST_WINDOW
+from tersely.compress.equal_info.pieces import LANES, cut_rows
 from tersely.compress.equal_info.records import CLASS, CLASS_BITS, HEAD, INLINE, TEXT, Records
 from tersely.compress.equal_info.words import load_word, store_word
 from tersely.ragged import Ragged
-
-LANES = 12
-"""Pieces that are looked up at a time."""
 
 PIECE = 4096
 """The fewest ids of a piece of a long row."""
@@ -73,12 +70,12 @@ def look_up(words: Any, bits: int, ids: Any, offsets: Any, found: Any, ends: Any
     Returns:
         How many bytes there are.
     """
-    starts, stops, goes_on = _pieces(offsets)
+    starts, stops, rows = cut_rows(offsets, PIECE)
     opened = np.zeros(starts.size, np.uint64)  # the class at the start of each piece
     closed = np.zeros(starts.size, np.uint64)  # and at its end
-    _look_up_pieces(words, bits, ids, starts, stops, goes_on, found, opened, closed)
+    _look_up_pieces(words, bits, ids, starts, stops, rows, found, opened, closed)
     for piece in range(1, starts.size):
-        if not goes_on[piece] or opened[piece] == closed[piece - 1]:
+        if rows[piece] != rows[piece - 1] or opened[piece] == closed[piece - 1]:
             continue
         kind = closed[piece - 1]
         for i in range(starts[piece], stops[piece]):
@@ -100,62 +97,30 @@ def look_up(words: Any, bits: int, ids: Any, offsets: Any, found: Any, ends: Any
 
 
 @numba.njit(cache=True, nogil=True)
-def _pieces(offsets: Any) -> Any:
-    """Rows cut into pieces: where they start and stop, and whether they go on with the row of the piece before."""
-    length = max(PIECE, (offsets[-1] - offsets[0]) // (4 * LANES))
-    count = 0
-    for row in range(offsets.size - 1):
-        count += -(-(offsets[row + 1] - offsets[row]) // length)
-    starts, stops = np.empty((2, count), np.int64)
-    goes_on = np.empty(count, np.bool_)
-    count = 0
-    for row in range(offsets.size - 1):
-        for start in range(offsets[row], offsets[row + 1], length):
-            starts[count], stops[count] = start, min(start + length, offsets[row + 1])
-            goes_on[count] = start > offsets[row]
-            count += 1
-    return starts, stops, goes_on
-
-
-@numba.njit(cache=True, nogil=True)
 def _look_up_pieces(
-    words: Any,
-    bits: int,
-    ids: Any,
-    starts: Any,
-    stops: Any,
-    goes_on: Any,
-    found: Any,
-    opened: Any,
-    closed: Any,
+    words: Any, bits: int, ids: Any, starts: Any, stops: Any, rows: Any, found: Any, opened: Any, closed: Any
 ) -> None:
     """The records of all pieces, ``LANES`` at a time; those that go on are begun early, with class 0."""
-    at, start, stop, piece = np.zeros((4, LANES), np.int64)
+    at, start, stop, piece = lanes = np.zeros((4, LANES), np.int64)
     kind = np.zeros(LANES, np.uint64)
-    taken, lanes = 0, 0
-    while lanes < LANES and taken < starts.size:
-        at[lanes] = starts[taken] - (_EARLY if goes_on[taken] else 0)
-        start[lanes], stop[lanes], piece[lanes] = starts[taken], stops[taken], taken
+    taken, used = 0, 0
+    while used < LANES and taken < starts.size:
+        _take(starts, stops, rows, taken, lanes[:, used])
         taken += 1
-        lanes += 1
-    while lanes:
-        for lane in range(lanes):
+        used += 1
+    while used:
+        for lane in range(used):
             i = at[lane]
             if i == stop[lane]:
                 closed[piece[lane]] = kind[lane]
                 if taken == starts.size:
-                    lanes -= 1
-                    at[lane], start[lane], stop[lane], piece[lane] = (
-                        at[lanes],
-                        start[lanes],
-                        stop[lanes],
-                        piece[lanes],
-                    )
-                    kind[lane] = kind[lanes]
+                    used -= 1
+                    lanes[:, lane], kind[lane] = lanes[:, used], kind[used]
                     break
-                i = starts[taken] - (_EARLY if goes_on[taken] else 0)
-                start[lane], stop[lane], piece[lane], kind[lane] = starts[taken], stops[taken], taken, 0
+                _take(starts, stops, rows, taken, lanes[:, lane])
+                kind[lane] = 0
                 taken += 1
+                continue
             place = (kind[lane] << np.uint64(bits)) + np.uint64(ids[np.uint64(i)])
             first = words[place, 0]
             if i >= start[lane]:
@@ -165,6 +130,14 @@ def _look_up_pieces(
                 found[np.uint64(i), 1] = words[place, 1]
             kind[lane] = _following(first)
             at[lane] = i + 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _take(starts: Any, stops: Any, rows: Any, piece: int, lane: Any) -> None:
+    """Puts a piece on a lane."""
+    goes_on = piece > 0 and rows[piece] == rows[piece - 1]
+    lane[0] = starts[piece] - (_EARLY if goes_on else 0)
+    lane[1], lane[2], lane[3] = starts[piece], stops[piece], piece
 
 
 @numba.njit(cache=True, nogil=True)
