@@ -60,3 +60,27 @@ def shorter(context: Any) -> Any:
         mark <<= np.uint64(8)
     mark >>= np.uint64(8)
     return mark | (context & (mark - np.uint64(1)))
+
+
+@numba.njit(cache=True, nogil=True)
+def contexts_before(text: Any, offsets: Any, longest: int) -> Any:
+    """The context of each byte of documents, within its document.
+
+    Args:
+        text: shape ``(B,)``, uint8.
+        offsets: shape ``(documents + 1,)``, int64.
+        longest: bytes to keep, at most ``LONGEST``.
+
+    Returns:
+        Shape ``(B,)``, uint64.
+    """
+    found = np.empty(text.size, np.uint64)
+    limit = np.uint64(1) << np.uint64(8 * longest)
+    for row in range(offsets.size - 1):
+        context = np.uint64(1)
+        for i in range(offsets[row], offsets[row + 1]):
+            found[i] = context
+            context = (context << np.uint64(8)) | np.uint64(text[i])
+            if context >= limit << np.uint64(8):
+                context = limit | (context & (limit - np.uint64(1)))
+    return found

@@ -32,10 +32,10 @@ def fingerprint(table: Table, bits: int, carry: int) -> str:
 
 def write_code(folder: Path, table: Table, config: dict[str, Any]) -> None:
     """Writes both files into ``folder``, which is made if need be."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(_arrays(table), str(folder / TABLE_NAME))
+    (folder / TABLE_NAME).write_bytes(save(_arrays(table)))
     (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 

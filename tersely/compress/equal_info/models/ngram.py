@@ -104,12 +104,10 @@ class NgramModel:
 
     def save(self, file: str | Path) -> None:
         """Writes the counts as safetensors."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
-        arrays = {name: np.ascontiguousarray(array) for name, array in self._counts._asdict().items()}
-        save_file(
-            arrays, str(file), {"model": json.dumps({"type": "ngram", "version": 1, "order": self._order})}
-        )
+        about = json.dumps({"type": "ngram", "version": 1, "order": self._order})
+        Path(file).write_bytes(save(self._counts._asdict(), {"model": about}))
 
     @classmethod
     def load(cls, file: str | Path) -> NgramModel:
