@@ -166,7 +166,7 @@ class EqualInfoTokenizer:
         check_unit(unit)
         documents = one_buffer(texts)
         ids = self._encode(documents, bos, eos)
-        sizes = decode_sizes(self._records, self._bits, ids)
+        sizes = decode_sizes(self._records, self._bits, self._checked(ids))
         ends = np.cumsum(sizes) - np.repeat(documents.offsets[:-1], ids.lengths)
         spans = Ragged(np.stack([ends - sizes, ends], axis=1), ids.offsets)
         return ids, spans if unit == "byte" else character_spans(documents, spans)
@@ -259,13 +259,13 @@ class EqualInfoTokenizer:
         def part(first: int, last: int) -> tuple[Any, Any]:
             rows = documents[first:last]
             ids, lengths = (
-                np.empty(len(rows.values) + 2 * len(rows), self._dtype),
+                np.empty(len(rows.values) + 2 * len(rows), np.uint32),
                 np.empty(len(rows), np.int64),
             )
             count = encode_rows(
                 table.cells, table.roots, follow, rows.values, rows.offsets, (bos, eos), ids, lengths
             )
-            return ids[:count].copy(), lengths
+            return ids[:count].astype(self._dtype), lengths
 
         parts = in_parts(documents.offsets, self._threads, part)
         lengths = np.concatenate([lengths for _, lengths in parts])
@@ -275,7 +275,7 @@ class EqualInfoTokenizer:
         """The rows, of the dtype that compiled code takes."""
         rows = ids.to_numpy()
         values = check_ids(rows.values, self.vocab_size)
-        return Ragged(np.ascontiguousarray(values, self._dtype), rows.offsets)
+        return Ragged(np.ascontiguousarray(values, np.uint32), rows.offsets)
 
     def _class_behind(self, before: bytes) -> int:
         """The class of a window after this text."""
