@@ -14,8 +14,7 @@ from tersely.shards import ShardFolder, verify
 
 
 def run(*arguments):
-    done = CliRunner().invoke(cli, [str(argument) for argument in arguments], standalone_mode=False)
-    return done
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments], standalone_mode=False)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +59,8 @@ def test_inspect_measures_a_code_on_held_out_text(folder, tmp_path):
     figures = json.loads(done.output)
     assert figures["failures"] == 0
     assert figures["live_ids"] == 4095
-    assert figures["model_bits_per_byte"] < figures["bits_per_byte"] == 12 / figures["bytes_per_token"]
+    assert figures["model_bits_per_byte"] < figures["bits_per_byte"]
+    assert figures["bits_per_byte"] == pytest.approx(12 / figures["bytes_per_token"])
 
 
 @pytest.mark.parametrize(
