@@ -12,8 +12,11 @@ from typing import Any
 import numba
 import numpy as np
 
-from tersely.compress.equal_info.pieces import LANES, cut_rows
+from tersely.compress.equal_info.pieces import cut_rows
 from tersely.compress.equal_info.table import BASE, LABEL, NO_BYTE, STEP, STEP_BITS
+
+LANES = 8
+"""Pieces that are worked on at a time: found by trying."""
 
 PIECE = 1 << 14
 """The fewest bytes of a piece of a long document."""
@@ -40,7 +43,7 @@ def encode_rows(
     Returns:
         How many ids there are.
     """
-    starts, stops, rows = cut_rows(offsets, PIECE)
+    starts, stops, rows = cut_rows(offsets, PIECE, LANES)
     begun, ended, counts = np.zeros((3, starts.size), np.int64)
     _walk(cells, roots, follow, text, offsets, starts, stops, rows, True, ids, begun, ended, counts)
     for piece in range(1, starts.size):

@@ -37,7 +37,7 @@ class Records(NamedTuple):
     """What each id stands for.
 
     Attributes:
-        words: shape ``(C << bits, 2)``, uint64: the records of class 0 by id, then those of class 1, and so on.
+        words: shape ``(2 * C << bits,)``, uint64: the records of class 0 by id, then those of class 1, and so on.
         long_strings: shape ``(bytes,)``, uint8; longer than it need be by ``LONGEST_WINDOW``.
     """
 
@@ -64,12 +64,12 @@ def expand(table: Table, bits: int) -> Records:
             raise TokenizeError(
                 "the table of the code is damaged: its tries do not fill their ids; train it again"
             )
-    return Records(words, text[: used + LONGEST_WINDOW].copy())
+    return Records(words.reshape(-1), text[: used + LONGEST_WINDOW].copy())
 
 
 def string_of(records: Records, place: int) -> bytes:
     """The string of one record."""
-    first, second = records.words[place].tolist()
+    first, second = records.words[2 * place : 2 * place + 2].tolist()
     length = first & 255
     if length > INLINE:
         return records.long_strings[second : second + length].tobytes()
