@@ -1,6 +1,6 @@
 """tersely: make sequences short before a GPU sees them, and never pad them after.
 
-The rooms (``tokenize``, ``kernels``, ``shards``, ``pack``, ``corpus``) are imported on first use, so that ``import tersely``
+The rooms (``tokenize``, ``compress``, ``kernels``, ``shards``, ``pack``, ``corpus``) are imported on first use, so that ``import tersely``
 and ``tersely --help`` load neither torch nor numba.
 """
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from tersely import compress as compress
     from tersely import corpus as corpus
     from tersely import errors as errors
     from tersely import kernels as kernels
@@ -21,10 +22,20 @@ if TYPE_CHECKING:
     from tersely.load import load_tokenizer as load_tokenizer
     from tersely.ragged import Ragged as Ragged
 
-_ROOMS = ("corpus", "errors", "kernels", "pack", "shards", "tokenize")
+_ROOMS = ("compress", "corpus", "errors", "kernels", "pack", "shards", "tokenize")
 _NAMES = {"Ragged": "tersely.ragged", "load_tokenizer": "tersely.load"}
 
-__all__ = ["Ragged", "corpus", "errors", "kernels", "load_tokenizer", "pack", "shards", "tokenize"]
+__all__ = [
+    "Ragged",
+    "compress",
+    "corpus",
+    "errors",
+    "kernels",
+    "load_tokenizer",
+    "pack",
+    "shards",
+    "tokenize",
+]
 
 
 def __getattr__(name: str) -> Any:

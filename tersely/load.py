@@ -125,6 +125,10 @@ def _saved(
             return RwkvTokenizer.load(folder, threads)
         case "wordpiece":
             return WordPieceTokenizer.load(folder, threads)
+        case "equal-info":
+            from tersely.compress import EqualInfoTokenizer  # late: it brings numba
+
+            return EqualInfoTokenizer.load(folder, threads)
         case "subword":
             return SubwordTokenizer.load(
                 folder, threads=threads, allowed_specials=allowed_specials, fast=fast

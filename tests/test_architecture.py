@@ -89,6 +89,7 @@ def test_promised_names_are_there():
         "load_tokenizer",
         "pack",
         "tokenize",
+        "compress",
         "corpus",
         "shards",
         "kernels",
@@ -102,5 +103,6 @@ def test_promised_names_are_there():
         "unpad",
     ):
         assert callable(getattr(tersely.kernels, name)), name
+    assert callable(tersely.compress.EqualInfoTokenizer)
     with pytest.raises(AttributeError, match="nothing"):
         _ = tersely.nothing

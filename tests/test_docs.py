@@ -49,6 +49,7 @@ def test_the_command_line_page_is_current(root):
         "docs/corpus.md",
         "docs/kernels.md",
         "docs/inference.md",
+        "docs/equal_info.md",
     ],
 )
 def test_links_lead_somewhere(root, page):

@@ -19,7 +19,7 @@ from tersely.errors import TerselyError
 
 _COMMANDS = {
     "prepare": "Tokenize and pack documents into Arrow shards.",
-    "train": "Train a BPE, WordPiece or Unigram vocabulary.",
+    "train": "Train a BPE, WordPiece or Unigram vocabulary, or an equal-info code.",
     "convert": "Write a prepared folder for Megatron, MDS, LitData or memory maps.",
     "inspect": "Show what a prepared folder holds; compare tokenizers.",
     "peek": "Show rows of a prepared folder as text.",

@@ -1,11 +1,11 @@
-"""``tersely train``: a vocabulary from a corpus, in bounded memory."""
+"""``tersely train``: a vocabulary or a code from a corpus, in bounded memory."""
 
 from __future__ import annotations
 
 import re
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tersely.cli.inputs import input_format_option, text_field_option
-from tersely.cli.output import count, json_option, print_json, print_table, progress_bar, share, size
+from tersely.cli.output import (
+    ByteCount,
+    count,
+    json_option,
+    print_json,
+    print_table,
+    progress_bar,
+    share,
+    size,
+)
 
 if TYPE_CHECKING:
-    from tersely.corpus import TrainProgress, TrainReport
+    from tersely.corpus import CodeTraining, TrainProgress, TrainReport
 
 _REJECTED = 3
 _SHOWN = 12
@@ -35,12 +44,40 @@ class _Bytes(click.ParamType):
         return int(float(match.group(1)) * _UNITS[match.group(2)])
 
 
-@click.command("train", short_help="Train a BPE, WordPiece or Unigram vocabulary.")
-@click.argument("kind", type=click.Choice(["bpe", "wordpiece", "unigram"]))
+@click.command("train", short_help="Train a BPE, WordPiece or Unigram vocabulary, or an equal-info code.")
+@click.argument("kind", type=click.Choice(["bpe", "wordpiece", "unigram", "equal-info"]))
 @click.argument("inputs", nargs=-1)
-@click.option("--vocab-size", type=click.IntRange(min=1), required=True, help="Ids, special tokens included.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="tokenizer.json to make; it must not exist."
+    "--vocab-size",
+    type=click.IntRange(min=1),
+    help="Ids, special tokens included; needed but for equal-info, which has 2 to the power of --bits.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="tokenizer.json to make, a folder for equal-info; it must not exist.",
+)
+@click.option(
+    "--bits",
+    type=click.IntRange(9, 24),
+    default=16,
+    show_default=True,
+    help="Bits of an id (equal-info).",
+)
+@click.option(
+    "--carry",
+    type=click.IntRange(0, 2),
+    default=1,
+    show_default=True,
+    help="Bytes before it that the meaning of an id may depend on (equal-info): more make longer tokens.",
+)
+@click.option(
+    "--sample-bytes",
+    type=ByteCount(),
+    default="32MB",
+    show_default=True,
+    help="Text that the model behind a code counts, drawn from all inputs (equal-info).",
 )
 @click.option(
     "--superwords", is_flag=True, help="Also learn tokens that span up to four words (SuperBPE); bpe only."
@@ -102,22 +139,32 @@ def command(
     specials: tuple[str, ...],
     **options: Any,
 ) -> int:
-    """Train a vocabulary of KIND on the documents of INPUTS and write it to --out.
+    """Train a vocabulary or code of KIND on the documents of INPUTS and write it to --out.
 
     INPUTS are as in tersely prepare. Words are counted in a stream: what does not fit in --memory is put on disk
     beside --out until the end, so the size of the corpus does not matter. The file opens with tersely prepare
     --tokenizer, tokenizers and transformers. The report is measured on a sample of the corpus.
+
+    An equal-info code is a folder, for tersely prepare --tokenizer too: each of its ids is a string of about --bits bits of
+    information under a model of bytes, which is counted on a sample of the corpus.
 
     \b
     Examples:
       tersely train bpe corpus/ --vocab-size 32000 --out tokenizer.json
       tersely train bpe corpus/ --vocab-size 64000 --superwords --by lang --out tokenizer.json
       zcat big.jsonl.gz | tersely train unigram - --vocab-size 32000 --out tokenizer.json
+      tersely train equal-info corpus/ --bits 16 --carry 1 --out code/
     """  # noqa: D301 -- click wants the character, not the two signs
     from tersely.corpus import SampleSource, Settings, find_sources, train
 
-    _refuse_idle_options(str(options["kind"]), bool(options["superwords"]))
-    settings = Settings(specials=specials or None, **options)
+    kind, of_code = (
+        str(options["kind"]),
+        {name: options.pop(name) for name in ("bits", "carry", "sample_bytes")},
+    )
+    _refuse_idle_options(kind, bool(options["superwords"]))
+    if kind != "equal-info" and options["vocab_size"] is None:
+        raise click.UsageError(f"{kind} needs --vocab-size: say how many ids there may be")
+    settings = None if kind == "equal-info" else Settings(specials=specials or None, **options)
     if sample and inputs:
         raise click.UsageError(
             "--sample and INPUTS exclude each other: name files, or use the built-in corpus"
@@ -130,6 +177,10 @@ def command(
     if passed_over:
         endings = ", ".join(sorted({path.suffix or path.name for path in passed_over})[:8])
         click.echo(f"Note: {len(passed_over)} files of other kinds were passed over ({endings}).", err=True)
+    if settings is None:
+        from tersely.cli.code import run_code_training
+
+        return run_code_training(sources, out, **of_code, max_bad=max_bad, as_json=as_json)
     started = time.perf_counter()
     with _shown_progress() as on_progress:
         report = train(sources, out, settings, by=by, on_progress=on_progress)
@@ -137,7 +188,15 @@ def command(
     return _print(report, out, by, settings.vocab_size, seconds, max_bad, as_json)
 
 
+_VOCABULARIES = ("bpe", "wordpiece", "unigram")
 _USED_BY = {
+    "vocab_size": _VOCABULARIES,
+    "memory": _VOCABULARIES,
+    "specials": _VOCABULARIES,
+    "by": _VOCABULARIES,
+    "bits": ("equal-info",),
+    "carry": ("equal-info",),
+    "sample_bytes": ("equal-info",),
     "min_count": ("bpe", "wordpiece"),
     "lowercase": ("wordpiece",),
     "superwords": ("bpe",),
@@ -150,11 +209,17 @@ def _refuse_idle_options(kind: str, superwords: bool) -> None:
     context = click.get_current_context()
     for name, kinds in _USED_BY.items():
         given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-        option = "--lowercase/--cased" if name == "lowercase" else "--" + name.replace("_", "-")
+        option = {"lowercase": "--lowercase/--cased", "specials": "--special"}.get(
+            name, "--" + name.replace("_", "-")
+        )
         if given and kind not in kinds:
-            raise click.UsageError(f"{option} is for {' and '.join(kinds)}, not for {kind}: leave it out")
+            raise click.UsageError(f"{option} is for {_listed(kinds)}, not for {kind}: leave it out")
         if given and name == "superword_share" and not superwords:
             raise click.UsageError(f"{option} is the share of --superwords: give both or none")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _print(
@@ -182,14 +247,24 @@ def _print(
         _print_tokens("Tokens that the sample does not use", report.measures.unused_examples)
     if report.vocab_size < asked:
         click.echo(f"Note: the corpus is too small for {count(asked)} ids, so there are fewer.", err=True)
+    tell_rejected(report)
+    if not report.documents:
+        click.echo("Warning: there were no documents; the vocabulary is the alphabet alone", err=True)
+    return exit_code(report, max_bad)
+
+
+def tell_rejected(report: TrainReport | CodeTraining) -> None:
+    """Says on stderr what was no document."""
     for reason in report.reasons:
         click.echo(f"Not a document: {reason}", err=True)
     if report.rejected > len(report.reasons):
         click.echo(f"... and {count(report.rejected - len(report.reasons))} more records", err=True)
     for input_and_reason in report.broken_off:
         click.echo(f"Broke off, so that only what came before was counted: {input_and_reason}", err=True)
-    if not report.documents:
-        click.echo("Warning: there were no documents; the vocabulary is the alphabet alone", err=True)
+
+
+def exit_code(report: TrainReport | CodeTraining, max_bad: float) -> int:
+    """3 if too much was no document."""
     return _REJECTED if report.rejected > max_bad * report.records or report.broken_off else 0
 
 

@@ -19,3 +19,5 @@ from tersely.corpus.train import Settings as Settings
 from tersely.corpus.train import TrainProgress as TrainProgress
 from tersely.corpus.train import TrainReport as TrainReport
 from tersely.corpus.train import train as train
+from tersely.corpus.train_code import CodeTraining as CodeTraining
+from tersely.corpus.train_code import train_code as train_code

@@ -18,9 +18,9 @@ class Tally:
     """What one pass over the sources fills.
 
     Attributes:
-        counter: counts the words.
-        groups: samples for the report.
-        phrases: a sample to learn superwords from, if wanted.
+        counter: counts the words, if wanted.
+        groups: samples for the report, if wanted.
+        phrases: a sample to learn superwords or a code from, if wanted.
         by: the field by which the report tells documents apart, if any.
         documents: how many texts there were.
         records: how many records, those included that were no documents.
@@ -29,8 +29,8 @@ class Tally:
         broken_off: the sources that ended before their end, each with the reason.
     """
 
-    counter: WordCounter
-    groups: Groups
+    counter: WordCounter | None = None
+    groups: Groups | None = None
     phrases: BlockSample | None = None
     by: str | None = None
     documents: int = 0
@@ -54,10 +54,12 @@ class Tally:
         values = batch.fields.get(self.by) if self.by else None
         texts = batch.strings
         for index, text in enumerate(texts):
-            self.groups.add(name, values[index] if values else "", text)
+            if self.groups:
+                self.groups.add(name, values[index] if values else "", text)
             if self.phrases:
                 self.phrases.add(text)
-        self.counter.add(texts)
+        if self.counter:
+            self.counter.add(texts)
         self.documents += len(batch.texts)
         self.records += len(batch.texts) + len(batch.rejected)
         self.rejected += len(batch.rejected)

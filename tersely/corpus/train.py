@@ -155,14 +155,15 @@ def train(
         CorpusError: ``out`` exists or cannot be written.
         UsageError: the vocabulary has no room for its alphabet, or a special token cannot be used.
     """
-    out = _claim(Path(out))
+    out = claim(Path(out))
     tell = on_progress or (lambda progress: None)
     total = sum(source.size for source in sources)
     split = Split.BLANKS if settings.kind == Vocabulary.WORDPIECE else Split.GPT2
     with WordCounter(settings.memory // 2, split, out.parent) as counter:
+        groups = Groups(min(_REPORT_SAMPLE, settings.memory // 32), len(sources))
         tally = Tally(
             counter,
-            Groups(min(_REPORT_SAMPLE, settings.memory // 32), len(sources)),
+            groups,
             BlockSample(min(_SUPERWORD_SAMPLE, settings.memory // 32)) if settings.superwords else None,
             by,
         )
@@ -171,7 +172,7 @@ def train(
         spilled = counter.spilled
     tokenizer = _trained(settings, words, tally, out.parent, tell)
     model = tokenizer.to_str(pretty=True) + "\n"
-    measures = measure(SubwordTokenizer(model, fast=False), tally.groups, tokenizer.token_to_id("[UNK]"))
+    measures = measure(SubwordTokenizer(model, fast=False), groups, tokenizer.token_to_id("[UNK]"))
     replace_file(out, model.encode())
     return TrainReport(
         vocab_size=tokenizer.get_vocab_size(),
@@ -189,7 +190,8 @@ def train(
     )
 
 
-def _claim(out: Path) -> Path:
+def claim(out: Path) -> Path:
+    """``out``, in a folder that is made if need be; raises CorpusError if there is something, or it cannot be made."""
     if out.exists():
         raise CorpusError(f"{out} exists: choose another --out, or remove it first")
     try:

@@ -89,6 +89,15 @@ class Tokenizer(Protocol):
         ...
 
 
+@runtime_checkable
+class DecodesOn(Protocol):
+    """A tokenizer whose ids mean something else after other bytes: ``decode`` is for rows that begin a document."""
+
+    def decode_from(self, before: bytes, ids: Any) -> tuple[bytes, bytes]:
+        """The bytes of ids after the text ``before``, and what to give as ``before`` with the next ids."""
+        ...
+
+
 def id_dtype(vocab_size: int) -> np.dtype[Any]:
     """The smallest unsigned dtype that holds ids ``0 .. vocab_size - 1``: uint8, uint16 or uint32."""
     for dtype in (np.uint8, np.uint16, np.uint32):

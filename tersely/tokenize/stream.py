@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tersely.ragged import Ragged
-from tersely.tokenize.protocol import Tokenizer
+from tersely.tokenize.protocol import DecodesOn, Tokenizer
 
 _CONTEXT = 4
 """So many ids before the new ones are decoded again with them, since decoders look at neighbours (a first space, ``##``)."""
@@ -36,11 +36,15 @@ class StreamDecoder:
         self._text = codecs.getincrementaldecoder("utf-8")("replace")
         self._before: list[int] = []
         self._waiting: list[int] = []
+        self._behind = b""  # what a tokenizer that decodes on needs to know of the text so far
 
     def push(self, ids: Any) -> str:
         """The text that the new ids (one, or a sequence, array or tensor of them) complete; often empty, never half a
         character.
         """
+        if isinstance(self._tok, DecodesOn):
+            text, self._behind = self._tok.decode_from(self._behind, np.atleast_1d(np.asarray(ids)))
+            return self._text.decode(text)
         return "".join(map(self._push_one, np.atleast_1d(np.asarray(ids)).tolist()))
 
     def _push_one(self, number: int) -> str:
@@ -61,7 +65,7 @@ class StreamDecoder:
         rest = self._give(self._decode(self._before), self._decode([*self._before, *self._waiting]))
         rest += self._text.decode(b"", final=True)
         self._text.reset()
-        self._before = []
+        self._before, self._behind = [], b""
         return rest
 
     def _decode(self, ids: list[int]) -> bytes:

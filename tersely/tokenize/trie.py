@@ -58,7 +58,7 @@ def build_trie(words: Sequence[bytes], values: Sequence[int]) -> Trie:
     fans = np.bincount(parents[1:], minlength=len(parents))
     starts = np.concatenate([[0], np.cumsum(fans)])
     largest_first = np.argsort(-fans, kind="stable")
-    bases, size = _lay(largest_first[: np.count_nonzero(fans)], children, starts, labels)
+    bases, size = lay_out(largest_first[: np.count_nonzero(fans)], children, starts, labels)
     nodes = bases[parents] + labels
     nodes[0] = ROOT
     cells = np.full(size + 256, _FREE, np.int64)
@@ -109,7 +109,7 @@ def _grow(text: Any, offsets: Any, values: Any) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)
-def _lay(order: Any, children: Any, starts: Any, labels: Any) -> Any:
+def lay_out(order: Any, children: Any, starts: Any, labels: Any) -> Any:
     """A base for each node of ``order`` such that no two nodes have a cell, or a base, in common; and the size."""
     bases = np.zeros(starts.size - 1, np.int64)
     taken = np.zeros(2 * labels.size + 1024, np.bool_)

@@ -1,0 +1,290 @@
+"""``NgramModel``: the next byte from the bytes before it, by counts, in fixed point.
+
+Absolute discounting, interpolated over all lengths of context (Ney, Essen and Kneser 1994), with a discount each for
+bytes seen once, twice and more often, as Chen and Goodman (1998, section 3) estimate them. With ``N`` the number of times
+that a context was seen and ``c`` how often the byte followed it:
+
+    p(byte | context) = (c - D(c)) / N  +  (all that was taken off) / N  *  p(byte | context without its first byte)
+
+below the empty context all bytes are alike. Every step is integer arithmetic on parts of ``2**31``, rounded down, so a
+model gives the same numbers on every machine.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+
+from tersely.compress.equal_info.contexts import EMPTY, shorter
+from tersely.compress.equal_info.models.count import Counts, count_bytes
+from tersely.compress.equal_info.models.protocol import PRECISION
+from tersely.errors import TokenizeError, UsageError
+from tersely.tokenize.batch import one_buffer
+from tersely.tokenize.protocol import Texts, config_fingerprint
+
+LONGEST_ORDER = 6
+"""Bytes of context that can be counted."""
+
+MOST_CONTEXTS = 1 << 22
+"""Contexts that a model keeps; of more, the rarest are left out."""
+
+_ONE = 31
+_SHORT = 2  # bytes of a context whose distribution is computed once and kept
+_DISCOUNT = 8  # binary places of a discount
+
+
+class NgramModel:
+    """Distributions of the next byte from counts.
+
+    Args:
+        counts: what followed the contexts, the empty one among them.
+        order: the longest context.
+
+    ``train`` makes one from text, ``load`` from a file.
+    """
+
+    def __init__(self, counts: Counts, order: int) -> None:
+        self._counts, self._order = counts, order
+        self._discounts = _discounts(counts.seldom)
+
+    @classmethod
+    def train(
+        cls, texts: Texts, *, order: int = LONGEST_ORDER, most_contexts: int = MOST_CONTEXTS
+    ) -> NgramModel:
+        """Counts ``texts``; contexts seen only once are left out, and the rarest until ``most_contexts`` are left.
+
+        Raises:
+            UsageError: ``order`` is outside 0 to 6.
+            TokenizeError: a text is no text.
+        """
+        if not 0 <= order <= LONGEST_ORDER:
+            raise UsageError(f"no contexts of {order} bytes: order is 0 to {LONGEST_ORDER}")
+        documents = one_buffer(texts)
+        least = 2
+        counts = count_bytes(documents, order, least)
+        while len(counts.contexts) > most_contexts:
+            least *= 2
+            counts = count_bytes(documents, order, least)
+        if not len(counts.contexts):
+            none = np.zeros(0, np.uint8)
+            counts = Counts(
+                np.array([EMPTY], np.uint64),
+                np.zeros(2, np.int64),
+                none,
+                none.astype(np.uint32),
+                counts.seldom,
+            )
+        return cls(counts, order)
+
+    @property
+    def context(self) -> int:
+        """The longest context, in bytes."""
+        return self._order
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all counts."""
+        parts = (np.ascontiguousarray(array).tobytes() for array in self._counts)
+        return config_fingerprint({"type": "ngram", "order": self._order}, *parts)
+
+    def known(self, contexts: Any) -> Any:
+        """The longest suffix of each context that was counted; shape ``(N,)``, uint64."""
+        return self._counts.contexts[_rows(contexts, self._counts.contexts, self._slots)]
+
+    def cdf(self, contexts: Any) -> Any:
+        """The distributions after contexts, shape ``(N, 257)``, int32, from 0 to 65,536."""
+        rows = _rows(np.ascontiguousarray(contexts, np.uint64), self._counts.contexts, self._slots)
+        counts = self._counts
+        return _cdf(rows, self._mixed, self._shorter, *counts[1:4], self._discounts)
+
+    def save(self, file: str | Path) -> None:
+        """Writes the counts as safetensors."""
+        from safetensors.numpy import save
+
+        about = json.dumps({"type": "ngram", "version": 1, "order": self._order})
+        Path(file).write_bytes(save(self._counts._asdict(), {"model": about}))
+
+    @classmethod
+    def load(cls, file: str | Path) -> NgramModel:
+        """The model that ``save`` wrote.
+
+        Raises:
+            TokenizeError: the file is none.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(str(file), "np") as stored:
+                about = json.loads((stored.metadata() or {}).get("model", "{}"))
+                counts = Counts(*(stored.get_tensor(name) for name in Counts._fields))
+        except (OSError, ValueError, SafetensorError) as error:
+            raise TokenizeError(f"{file} cannot be read as a model: {error}") from error
+        if about.get("type") != "ngram" or about.get("version") != 1:
+            raise TokenizeError(f"{file} holds no n-gram model of version 1: train it again")
+        return cls(counts, int(about["order"]))
+
+    @functools.cached_property
+    def _slots(self) -> Any:
+        return _hashed(self._counts.contexts)
+
+    @functools.cached_property
+    def _shorter(self) -> Any:
+        """For each context the row of the one without its first byte, -1 for the empty one."""
+        return _suffixes(self._counts.contexts, self._slots)
+
+    @functools.cached_property
+    def _mixed(self) -> Any:
+        """The distributions of the shortest contexts."""
+        rows = int(np.searchsorted(self._counts.contexts, np.uint64(1 << 8 * (_SHORT + 1))))
+        return _mixed_short(self._shorter, *self._counts[1:4], self._discounts, rows)
+
+
+def _discounts(seldom: Any) -> Any:
+    """What is taken off a count of 1, of 2, and of more, for contexts of each length; ``(order + 1, 3)``, in 256ths."""
+    found = np.empty((len(seldom), 3), np.uint64)
+    for length, numbers in enumerate(seldom.tolist()):
+        once, twice = max(numbers[0], 1), max(numbers[1], 1)
+        for seen in (1, 2, 3):
+            here, more = max(numbers[seen - 1], 1), numbers[seen]
+            off = (seen << _DISCOUNT) - ((seen + 1) * more * once << _DISCOUNT) // (here * (once + 2 * twice))
+            found[length, seen - 1] = min(max(off, 1 << _DISCOUNT - 3), (seen << _DISCOUNT) - 1)
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def _slot(context: Any, bits: int) -> Any:
+    return np.int64((context * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits))
+
+
+@numba.njit(cache=True, nogil=True)
+def _hashed(contexts: Any) -> Any:
+    """A hash table of the rows of contexts, at most half full; -1 where it is empty."""
+    bits = 4
+    while (1 << bits) < 2 * contexts.size:
+        bits += 1
+    slots = np.full(1 << bits, -1, np.int32)
+    for row in range(contexts.size):
+        slot = _slot(contexts[row], bits)
+        while slots[slot] >= 0:
+            slot = (slot + 1) & (slots.size - 1)
+        slots[slot] = row
+    return slots
+
+
+@numba.njit(cache=True, nogil=True)
+def _row(context: Any, contexts: Any, slots: Any) -> Any:
+    """The row of a context, -1 if it is not there."""
+    bits = 0
+    while (1 << bits) < slots.size:
+        bits += 1
+    slot = _slot(context, bits)
+    while slots[slot] >= 0 and contexts[slots[slot]] != context:
+        slot = (slot + 1) & (slots.size - 1)
+    return np.int64(slots[slot])
+
+
+@numba.njit(cache=True, nogil=True)
+def _rows(wanted: Any, contexts: Any, slots: Any) -> Any:
+    """The row of the longest suffix that is there, for each context."""
+    rows = np.empty(wanted.size, np.int64)
+    for i in range(wanted.size):
+        context = wanted[i]
+        row = _row(context, contexts, slots)
+        while row < 0:
+            context = shorter(context)
+            row = _row(context, contexts, slots)
+        rows[i] = row
+    return rows
+
+
+@numba.njit(cache=True, nogil=True)
+def _suffixes(contexts: Any, slots: Any) -> Any:
+    rows = np.full(contexts.size, -1, np.int64)
+    for row in range(1, contexts.size):
+        context = shorter(contexts[row])
+        rows[row] = _row(context, contexts, slots)
+        while rows[row] < 0:
+            context = shorter(context)
+            rows[row] = _row(context, contexts, slots)
+    return rows
+
+
+@numba.njit(cache=True, nogil=True)
+def _mixed_short(suffixes: Any, offsets: Any, following: Any, counts: Any, discounts: Any, rows: int) -> Any:
+    """The distributions of the first ``rows`` contexts, which are the shortest; shape ``(rows, 256)``, uint32."""
+    mixed = np.empty((rows, 256), np.uint32)
+    for row in range(rows):
+        length = 0
+        above = suffixes[row]
+        if above >= 0:
+            mixed[row] = mixed[above]
+        else:
+            mixed[row] = (1 << _ONE) // 256
+        while above >= 0:
+            length += 1
+            above = suffixes[above]
+        _mix(mixed[row], row, offsets, following, counts, discounts[length])
+    return mixed
+
+
+@numba.njit(cache=True, nogil=True)
+def _cdf(
+    rows: Any, mixed: Any, suffixes: Any, offsets: Any, following: Any, counts: Any, discounts: Any
+) -> Any:
+    """The distributions of rows of contexts: that of the longest short suffix, with those of longer ones on top."""
+    sums = np.empty((rows.size, 257), np.int32)
+    parts = np.empty(256, np.uint32)
+    chain = np.empty(discounts.shape[0], np.int64)
+    for i in range(rows.size):
+        depth, row = 0, rows[i]
+        while row >= mixed.shape[0]:
+            chain[depth] = row
+            depth += 1
+            row = suffixes[row]
+        parts[:] = mixed[row]
+        length = 0
+        while suffixes[row] >= 0:
+            length += 1
+            row = suffixes[row]
+        for level in range(depth - 1, -1, -1):
+            length += 1
+            _mix(parts, chain[level], offsets, following, counts, discounts[length])
+        _sum_up(parts, sums[i])
+    return sums
+
+
+@numba.njit(cache=True, nogil=True)
+def _mix(parts: Any, row: int, offsets: Any, following: Any, counts: Any, discounts: Any) -> None:
+    """Puts what a context was seen with on top of the distribution of its suffix, in place."""
+    total, taken = np.uint64(0), np.uint64(0)
+    for entry in range(offsets[row], offsets[row + 1]):
+        total += np.uint64(counts[entry])
+        taken += discounts[min(counts[entry], np.uint32(3)) - 1]
+    if total == 0:
+        return
+    kept = np.uint32((taken << np.uint64(_ONE - _DISCOUNT)) // total)
+    for byte in range(256):
+        parts[byte] = (np.uint64(parts[byte]) * np.uint64(kept)) >> np.uint64(_ONE)
+    for entry in range(offsets[row], offsets[row + 1]):
+        count = np.uint64(counts[entry])
+        left = (count << np.uint64(_DISCOUNT)) - discounts[min(counts[entry], np.uint32(3)) - 1]
+        parts[following[entry]] += np.uint32((left << np.uint64(_ONE - _DISCOUNT)) // total)
+
+
+@numba.njit(cache=True, nogil=True)
+def _sum_up(parts: Any, sums: Any) -> None:
+    """Parts of any total, at most 2**31, to a sum of exactly 2**16 with at least 1 for each byte."""
+    total = np.uint64(0)
+    for byte in range(256):
+        total += np.uint64(parts[byte])
+    scale = (np.uint64((1 << PRECISION) - 256) << np.uint64(40)) // total
+    before = np.uint64(0)
+    for byte in range(256):
+        sums[byte] = np.int64((before * scale) >> np.uint64(40)) + byte
+        before += np.uint64(parts[byte])
+    sums[256] = 1 << PRECISION
