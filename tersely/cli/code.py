@@ -23,6 +23,7 @@ def run_code_training(
     *,
     bits: int,
     carry: int,
+    model: str,
     sample_bytes: int,
     max_bad: float,
     as_json: bool,
@@ -39,7 +40,13 @@ def run_code_training(
                 show(now.stage, now.done, now.total)
 
         made = train_code(
-            sources, out, bits=bits, carry=carry, sample_bytes=sample_bytes, on_progress=on_progress
+            sources,
+            out,
+            bits=bits,
+            carry=carry,
+            model=model,
+            sample_bytes=sample_bytes,
+            on_progress=on_progress,
         )
     seconds = time.perf_counter() - started
     if as_json:

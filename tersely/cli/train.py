@@ -73,11 +73,18 @@ class _Bytes(click.ParamType):
     help="Bytes before it that the meaning of an id may depend on (equal-info): more make longer tokens.",
 )
 @click.option(
+    "--model",
+    type=click.Choice(["ngram", "neural"]),
+    default="ngram",
+    show_default=True,
+    help="Model of bytes that a code is built by (equal-info); neural is for a machine with a GPU.",
+)
+@click.option(
     "--sample-bytes",
     type=ByteCount(),
     default="32MB",
     show_default=True,
-    help="Text that the model behind a code counts, drawn from all inputs (equal-info).",
+    help="Text that the model behind a code learns from, drawn from all inputs (equal-info).",
 )
 @click.option(
     "--superwords", is_flag=True, help="Also learn tokens that span up to four words (SuperBPE); bpe only."
@@ -146,7 +153,7 @@ def command(
     --tokenizer, tokenizers and transformers. The report is measured on a sample of the corpus.
 
     An equal-info code is a folder, for tersely prepare --tokenizer too: each of its ids is a string of about --bits bits of
-    information under a model of bytes, which is counted on a sample of the corpus.
+    information under a model of bytes, which learns from a sample of the corpus.
 
     \b
     Examples:
@@ -159,7 +166,7 @@ def command(
 
     kind, of_code = (
         str(options["kind"]),
-        {name: options.pop(name) for name in ("bits", "carry", "sample_bytes")},
+        {name: options.pop(name) for name in ("bits", "carry", "model", "sample_bytes")},
     )
     _refuse_idle_options(kind, bool(options["superwords"]))
     if kind != "equal-info" and options["vocab_size"] is None:
@@ -196,6 +203,7 @@ _USED_BY = {
     "by": _VOCABULARIES,
     "bits": ("equal-info",),
     "carry": ("equal-info",),
+    "model": ("equal-info",),
     "sample_bytes": ("equal-info",),
     "min_count": ("bpe", "wordpiece"),
     "lowercase": ("wordpiece",),

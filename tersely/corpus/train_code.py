@@ -1,6 +1,6 @@
 r"""The job that builds an equal-info code: a sample of the documents, a model of it, the code, and what that does.
 
-sources -> a sample of blocks (bounded) -> NgramModel -> EqualInfoTokenizer -> a folder
+sources -> a sample of blocks (bounded) -> a model of bytes -> EqualInfoTokenizer -> a folder
                     \-> one block in 16 is kept apart, and measured
 """
 
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tersely.compress.equal_info import EqualInfoTokenizer
-from tersely.compress.equal_info.models import NgramModel
+from tersely.compress.equal_info.models import Model, train_model
 from tersely.compress.equal_info.tokenizer import check_size
 from tersely.corpus.blocks import BlockSample
 from tersely.corpus.read import Source
 from tersely.corpus.tally import Tally
 from tersely.corpus.train import TrainProgress, claim
-from tersely.errors import CorpusError
+from tersely.errors import CorpusError, choose
 
 DEFAULT_SAMPLE = 32_000_000
 """Bytes of text that a model counts: more makes it better, slowly, and the build longer."""
@@ -67,26 +67,29 @@ def train_code(
     *,
     bits: int = 16,
     carry: int = 0,
+    model: Model | str = Model.NGRAM,
     sample_bytes: int = DEFAULT_SAMPLE,
     on_progress: Callable[[TrainProgress], None] | None = None,
 ) -> CodeTraining:
     """Builds a code and writes it, with its model, into a new folder.
 
-    The same documents give the same bytes, in whatever order they come.
+    The same documents give the same bytes, in whatever order they come (a neural model may round differently elsewhere).
 
     Args:
         sources: where the documents are.
         out: the folder to make.
         bits: of an id, 9 to 24.
         carry: bytes that a window may know of the one before, 0 to 2.
+        model: by which the code is built.
         sample_bytes: text to learn from, drawn evenly from all there is.
         on_progress: called after every batch, and with every step of the build.
 
     Raises:
         CorpusError: ``out`` exists or cannot be made, or there is no text.
-        UsageError: ``bits`` or ``carry`` is out of bounds.
+        UsageError: ``bits`` or ``carry`` is out of bounds, or there is no such model.
     """
     check_size(bits, carry)
+    kind = choose(Model, model)
     out = claim(Path(out))
     tell = on_progress or (lambda progress: None)
     total = sum(source.size for source in sources)
@@ -97,14 +100,18 @@ def train_code(
     learned, apart = [block for i, block in enumerate(blocks) if i % _APART or not i], blocks[_APART::_APART]
     if not any(learned):
         raise CorpusError("there is no text to build a code from: name inputs with documents")
-    model = NgramModel.train(learned)
+    model_of_bytes = train_model(
+        kind, learned, on_progress=lambda done, steps: tell(TrainProgress("learning", done, steps))
+    )
 
     def building(done: int, most: int) -> None:
         tell(TrainProgress("building", done, most))
 
-    tok = EqualInfoTokenizer.train(learned, bits=bits, carry=carry, model=model, on_progress=building)
+    tok = EqualInfoTokenizer.train(
+        learned, bits=bits, carry=carry, model=model_of_bytes, on_progress=building
+    )
     tok.save(out)
-    model.save(out / MODEL_NAME)
+    model_of_bytes.save(out / MODEL_NAME)
     apart_bytes = sum(len(block.encode()) for block in apart)
     return CodeTraining(
         bits=bits,

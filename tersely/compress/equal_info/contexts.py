@@ -55,10 +55,9 @@ def push(contexts: Any, following: Any, longest: int) -> Any:
 @numba.njit(cache=True, nogil=True)
 def shorter(context: Any) -> Any:
     """The context without its first byte; it is not empty."""
-    mark = np.uint64(1)
-    while (mark << np.uint64(8)) <= context:
+    mark = np.uint64(1)  # becomes the highest power of 256 below the context's own
+    while mark <= (context >> np.uint64(16)):
         mark <<= np.uint64(8)
-    mark >>= np.uint64(8)
     return mark | (context & (mark - np.uint64(1)))
 
 
@@ -80,7 +79,6 @@ def contexts_before(text: Any, offsets: Any, longest: int) -> Any:
         context = np.uint64(1)
         for i in range(offsets[row], offsets[row + 1]):
             found[i] = context
-            context = (context << np.uint64(8)) | np.uint64(text[i])
-            if context >= limit << np.uint64(8):
-                context = limit | (context & (limit - np.uint64(1)))
+            longer = (context << np.uint64(8)) | np.uint64(text[i])
+            context = limit | (longer & (limit - np.uint64(1))) if context >= limit else longer
     return found

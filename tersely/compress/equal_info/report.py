@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tersely.compress.equal_info.contexts import contexts_before
-from tersely.compress.equal_info.models import ByteModel
+from tersely.compress.equal_info.models import ByteModel, NgramModel
 from tersely.compress.equal_info.models.protocol import PRECISION
 from tersely.compress.equal_info.tokenizer import EqualInfoTokenizer
 from tersely.errors import UsageError
@@ -18,6 +18,7 @@ from tersely.tokenize.protocol import Texts
 
 _INSERTED = b" "
 _CHUNK = 1 << 14
+_ENOUGH = 1 << 17  # bytes to run a network on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,7 @@ def measure_code(tok: EqualInfoTokenizer, texts: Texts, model: ByteModel | None 
         bits_per_byte=tok.bits * tokens / size,
         unigram_bits_per_byte=entropy * tokens / size,
         unigram_entropy=entropy,
-        model_bits_per_byte=_model_bits(model, documents) / size if model else None,
+        model_bits_per_byte=_model_bits(model, documents) if model else None,
         live_ids=_live(tok),
         used_ids=len(used),
         changed_tokens=changed / len(documents),
@@ -130,7 +131,9 @@ def _changed(tok: EqualInfoTokenizer, documents: Ragged, ids: Ragged, spans: Rag
 
 
 def _model_bits(model: ByteModel, documents: Ragged) -> float:
-    """What the model needs for the documents with all of its context, in bits; rounded as a statistic may be."""
+    """Bits that the model needs for a byte of the documents with all of its context; rounded as a statistic may be."""
+    if not isinstance(model, NgramModel):  # counts are looked up, a network has to be run
+        documents = documents.take(np.arange(0, len(documents), max(1, len(documents.values) // _ENOUGH)))
     contexts = contexts_before(documents.values, documents.offsets, model.context)
     bits = 0.0
     for start in range(0, len(contexts), _CHUNK):
@@ -138,4 +141,4 @@ def _model_bits(model: ByteModel, documents: Ragged) -> float:
         sums, bytes_ = model.cdf(model.known(contexts[part])), documents.values[part].astype(np.int64)
         rows = np.arange(len(bytes_))
         bits -= float(np.log2((sums[rows, bytes_ + 1] - sums[rows, bytes_]) / (1 << PRECISION)).sum())
-    return bits
+    return bits / len(contexts)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tersely.compress.equal_info import EqualInfoTokenizer
-from tersely.compress.equal_info.models import NgramModel
+from tersely.compress.equal_info.models import load_model
 from tersely.compress.equal_info.report import CodeReport, measure_code
 from tersely.corpus.blocks import BlockSample
 from tersely.corpus.page import bullets, column_chart, escape, html_page, scroll
@@ -60,7 +60,7 @@ def inspect_code(folder: str | Path, sources: Sequence[Source], *, sample_bytes:
     sample = BlockSample(sample_bytes)
     Tally(phrases=sample).read(sources, lambda done: None)
     blocks = [text for batch in sample.texts() for text in batch]
-    model = NgramModel.load(folder / MODEL_NAME) if (folder / MODEL_NAME).exists() else None
+    model = load_model(folder / MODEL_NAME) if (folder / MODEL_NAME).exists() else None
     return CodeInspection(folder=folder, tokenizer=tok, report=measure_code(tok, blocks, model))
 
 

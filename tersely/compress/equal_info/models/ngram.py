@@ -22,7 +22,7 @@ import numpy as np
 
 from tersely.compress.equal_info.contexts import EMPTY, shorter
 from tersely.compress.equal_info.models.count import Counts, count_bytes
-from tersely.compress.equal_info.models.protocol import PRECISION
+from tersely.compress.equal_info.models.parts import sum_up_one
 from tersely.errors import TokenizeError, UsageError
 from tersely.tokenize.batch import one_buffer
 from tersely.tokenize.protocol import Texts, config_fingerprint
@@ -254,7 +254,7 @@ def _cdf(
         for level in range(depth - 1, -1, -1):
             length += 1
             _mix(parts, chain[level], offsets, following, counts, discounts[length])
-        _sum_up(parts, sums[i])
+        sum_up_one(parts, sums[i])
     return sums
 
 
@@ -274,17 +274,3 @@ def _mix(parts: Any, row: int, offsets: Any, following: Any, counts: Any, discou
         count = np.uint64(counts[entry])
         left = (count << np.uint64(_DISCOUNT)) - discounts[min(counts[entry], np.uint32(3)) - 1]
         parts[following[entry]] += np.uint32((left << np.uint64(_ONE - _DISCOUNT)) // total)
-
-
-@numba.njit(cache=True, nogil=True)
-def _sum_up(parts: Any, sums: Any) -> None:
-    """Parts of any total, at most 2**31, to a sum of exactly 2**16 with at least 1 for each byte."""
-    total = np.uint64(0)
-    for byte in range(256):
-        total += np.uint64(parts[byte])
-    scale = (np.uint64((1 << PRECISION) - 256) << np.uint64(40)) // total
-    before = np.uint64(0)
-    for byte in range(256):
-        sums[byte] = np.int64((before * scale) >> np.uint64(40)) + byte
-        before += np.uint64(parts[byte])
-    sums[256] = 1 << PRECISION
