@@ -1,0 +1,1 @@
+"""Fewer ids or bytes for the same text."""

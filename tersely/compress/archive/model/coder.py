@@ -1,0 +1,118 @@
+"""The arithmetic coder: bits that were likely cost little; blocks to bytes and back, under one model.
+
+Low and high are the ends of an interval of 32-bit numbers; a bit takes its part of it, and the leading bytes that both ends share
+are settled, so nothing is ever carried into them. A block ends with four bytes that name the high end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tersely.compress.archive.model.compiled import compiled
+from tersely.compress.archive.model.contexts import LOW
+from tersely.compress.archive.model.memory import LAST4
+from tersely.compress.archive.model.mixing import learn, predict
+
+
+@compiled
+def encode(
+    slots: Any,
+    maps: Any,
+    weights: Any,
+    inputs: Any,
+    behind: Any,
+    seen: Any,
+    now: Any,
+    source: Any,
+    out: Any,
+) -> int:
+    """Encodes a block, and lets the model learn it.
+
+    Args:
+        slots: the model's, as the next six; see ``Model``.
+        maps: as above.
+        weights: as above.
+        inputs: as above.
+        behind: as above.
+        seen: as above.
+        now: as above.
+        source: shape ``(B,)``, uint8.
+        out: shape ``(K,)``, uint8, written from its start; what does not fit is not written.
+
+    Returns:
+        How many bytes it took; more than ``K`` if they did not fit.
+    """
+    low, high, at = 0, LOW, 0
+    for i in range(source.size):
+        byte = np.int64(source[i])
+        for shift in range(7, -1, -1):
+            bit = byte >> shift & 1
+            middle = low + ((high - low) * predict(slots, maps, weights, inputs, now) >> 16)
+            if bit:
+                high = middle
+            else:
+                low = middle + 1
+            learn(slots, maps, weights, inputs, behind, seen, now, bit)
+            while (low ^ high) >> 24 == 0:
+                if at < out.size:
+                    out[np.uint64(at)] = high >> 24
+                at += 1
+                low = low << 8 & LOW
+                high = (high << 8 & LOW) | 255
+    for shift in range(24, -8, -8):
+        if at < out.size:
+            out[np.uint64(at)] = high >> shift & 255
+        at += 1
+    return at
+
+
+@compiled
+def decode(
+    slots: Any,
+    maps: Any,
+    weights: Any,
+    inputs: Any,
+    behind: Any,
+    seen: Any,
+    now: Any,
+    coded: Any,
+    out: Any,
+) -> int:
+    """Decodes a block, and lets the model learn it; whatever the coded bytes are, it ends.
+
+    Args:
+        slots: the model's, as the next six; see ``Model``.
+        maps: as above.
+        weights: as above.
+        inputs: as above.
+        behind: as above.
+        seen: as above.
+        now: as above.
+        coded: shape ``(K,)``, uint8.
+        out: shape ``(B,)``, uint8, written.
+
+    Returns:
+        How many coded bytes it took; zeros were read beyond the end.
+    """
+    low, high, value, at = 0, LOW, 0, 0
+    for _ in range(4):
+        value = value << 8 | (np.int64(coded[np.uint64(at)]) if at < coded.size else 0)
+        at += 1
+    for i in range(out.size):
+        for _ in range(8):
+            middle = low + ((high - low) * predict(slots, maps, weights, inputs, now) >> 16)
+            bit = np.int64(value <= middle)
+            if bit:
+                high = middle
+            else:
+                low = middle + 1
+            learn(slots, maps, weights, inputs, behind, seen, now, bit)
+            while (low ^ high) >> 24 == 0:
+                low = low << 8 & LOW
+                high = (high << 8 & LOW) | 255
+                value = (value << 8 & LOW) | (np.int64(coded[np.uint64(at)]) if at < coded.size else 0)
+                at += 1
+        out[i] = now[LAST4] & 255
+    return at

@@ -1,0 +1,81 @@
+"""What a place remembers of the bits it has seen, in one byte: all of the first four, then how many of each, and the last.
+
+The states are numbered by how much they have seen, so that a smaller number is a smaller loss. Ones and zeros are counted up
+to bounds that shrink with the rarer bit; and a bit that comes against many of the other makes most of those forgotten, for
+what a context is followed by changes.
+
+    (n0, n1)    (0, 41)   (1, 24)   (2, 10)   (3, 6)   (5, 4)       the largest, also the other way round
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+_WHOLE = 4
+_MOST = (41, 24, 10, 6, 5)
+"""How large the larger count may be, by the smaller."""
+
+
+class Histories(NamedTuple):
+    """The state machine.
+
+    Attributes:
+        following: shape ``(256, 2)``, uint8: the state after a 0 and after a 1; 0 is the empty history.
+        first: shape ``(256,)``, uint32: what a map starts with for each state, a probability of a 1 in 2**22nds, shifted
+            left by 10.
+    """
+
+    following: Any
+    first: Any
+
+
+def histories() -> Histories:
+    """The states and where they lead."""
+    states: list[Any] = ["".join(bits) for n in range(_WHOLE + 1) for bits in _strings(n)]
+    counted = [
+        (n0, n1, last)
+        for n0 in range(_MOST[0] + 1)
+        for n1 in range(_MOST[0] + 1)
+        if n0 + n1 >= (3 if n0 and n1 else _WHOLE + 1) and _allowed(n0, n1)
+        for last in (0, 1)
+        if (n0, n1)[last]
+    ]
+    states += sorted(counted, key=lambda state: (state[0] + state[1], state))
+    assert len(states) <= 256
+    number = {state: n for n, state in enumerate(states)}
+    following = np.zeros((256, 2), np.uint8)
+    first = np.full(256, 1 << 31, np.uint32)
+    for n, state in enumerate(states):
+        n0, n1 = (state.count("0"), state.count("1")) if isinstance(state, str) else state[:2]
+        first[n] = ((2 * n1 + 1) << 22) // (2 * (n0 + n1) + 2) << 10
+        for bit in (0, 1):
+            following[n, bit] = number[_after(state, bit)]
+    return Histories(following, first)
+
+
+def _strings(length: int) -> list[str]:
+    return [format(n, f"0{length}b") if length else "" for n in range(1 << length)]
+
+
+def _allowed(n0: int, n1: int) -> bool:
+    less, more = sorted((n0, n1))
+    return less < len(_MOST) and more <= _MOST[less]
+
+
+def _after(state: Any, bit: int) -> Any:
+    if isinstance(state, str):
+        if len(state) < _WHOLE:
+            return state + str(bit)
+        state = (state.count("0"), state.count("1"), int(state[-1]))
+    same, other = (state[1], state[0]) if bit else (state[0], state[1])
+    same, other = same + 1, _kept(other)
+    while not _allowed(same, other):
+        same, other = (same - 1, other) if same > other else (same, other - 1)
+    return (other, same, bit) if bit else (same, other, bit)
+
+
+def _kept(count: int) -> int:
+    """What is left of a count when the other bit comes."""
+    return count if count <= 2 else 1 + (count - 1).bit_length()

@@ -1,0 +1,120 @@
+"""The model and the coder of archives: against a plain twin, against floats, and the promise of fixed bytes."""
+
+import hashlib
+import math
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tersely.compress.archive.codec import Codec
+from tersely.compress.archive.model import fingerprint, reference
+from tersely.compress.archive.model.histories import histories
+from tersely.compress.archive.model.tables import EDGE, squash_table, stretch_table
+
+MEMORY = 1 << 20
+TEXT = b"The cat sat on the mat.\nThe cat said that the mat was flat; caf\xc3\xa9, 1,234.50!\n"
+SAMPLES = {
+    "text": TEXT * 3,
+    "zeros": bytes(700),
+    "noise": random.Random(0).randbytes(300),
+    "lines": b"".join(b"%d,%d,x\n" % (n, n * n) for n in range(60)),
+    "one byte": b"\xff",
+    "bytes that repeat late": TEXT + bytes(range(256)) + TEXT + bytes(range(256)),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_compiled_loops_and_the_plain_twin_give_the_same_bytes(name):
+    raw = SAMPLES[name]
+    blocks = [part for part in (raw[: len(raw) // 3], raw[len(raw) // 3 :]) if part]
+    codec = Codec(MEMORY)
+    ours = [codec.encode(block) for block in blocks]
+    plain = reference.encode(blocks, MEMORY)
+    for block, mine, its in zip(blocks, ours, plain, strict=True):
+        assert mine.payload == (block if mine.stored else its)
+        assert mine.stored == (len(its) > len(block))
+    reader = Codec(MEMORY)
+    assert [reader.decode(block) for block in ours] == blocks
+
+
+def test_the_plain_twin_decodes_what_the_compiled_loops_wrote():
+    codec = Codec(MEMORY)
+    blocks = [TEXT, TEXT[:50]]
+    coded = [codec.encode(block).payload for block in blocks]
+    assert reference.decode(coded, [len(block) for block in blocks], MEMORY) == blocks
+
+
+def test_a_full_memory_is_the_same_for_both():
+    """A megabyte of slots holds 65,536; noise in base 64 fills them, so slots are taken from each other."""
+    noise = random.Random(1)
+    raw = bytes(noise.choice(TEXT) for _ in range(60_000))
+    codec, other = Codec(MEMORY), Codec(MEMORY)
+    assert other.decode(codec.encode(raw)) == raw
+    tail = TEXT * 2
+    assert other.decode(codec.encode(tail)) == tail
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300), max_size=4))
+@settings(max_examples=40)
+def test_any_blocks_come_back(blocks):
+    codec, reader = Codec(MEMORY), Codec(MEMORY)
+    for block in blocks:
+        coded = codec.encode(block)
+        assert len(coded.payload) <= len(block)
+        assert reader.decode(coded) == block
+
+
+def test_the_tables_are_the_logistic_function():
+    x = np.arange(-EDGE, EDGE + 1)
+    exact = 65536 / (1 + np.exp(-x / 256))
+    assert np.abs(squash_table() - np.clip(exact, 1, 65535)).max() <= 1
+    p = (np.arange(4096) + 0.5) / 4096
+    assert np.abs(stretch_table() - 256 * np.log(p / (1 - p))).max() < 12
+    assert np.array_equal(stretch_table(), -stretch_table()[::-1])
+
+
+def test_histories_remember_what_they_say():
+    following, first = histories()
+    assert following.max() < 256
+    state = 0
+    for _ in range(100):
+        state = following[state, 1]
+    assert following[state, 1] == state, "a long run stays where it is"
+    assert first[state] / 2**32 == pytest.approx(83 / 84, abs=1e-3)
+    assert first[0] / 2**32 == 0.5
+    seen = {0}
+    for _ in range(200):
+        seen |= {int(after) for one in seen for after in following[one]}
+    assert len(seen) > 190, "most states can be reached"
+
+
+def test_golden_bytes():
+    """Archives of format version 1 stay readable: whatever changes these bytes needs a new version."""
+    assert fingerprint().hex() == GOLDEN["model"]
+    for name, raw in SAMPLES.items():
+        codec = Codec(MEMORY)
+        coded = [codec.encode(raw).payload, codec.encode(raw[::-1] * 20).payload]
+        assert hashlib.sha256(b"".join(coded)).hexdigest()[:16] == GOLDEN[name], name
+    assert Codec(MEMORY).encode(TEXT).payload.hex() == GOLDEN["bytes of the text"]
+
+
+def test_predictable_bytes_cost_next_to_nothing():
+    codec = Codec(MEMORY)
+    coded = codec.encode(bytes(1 << 18))
+    assert len(coded.payload) < 60
+    assert math.isclose(len(codec.encode(bytes(1 << 18)).payload), 7, abs_tol=8)
+
+
+GOLDEN = {
+    "model": "bfeda2e63951791c",
+    "text": "88193b7dceaa6190",
+    "zeros": "0083af118d18a63c",
+    "noise": "1514ec3222f5c685",
+    "lines": "efb2322c8251ec26",
+    "one byte": "7b9d6f32a467dae8",
+    "bytes that repeat late": "7122731424be6040",
+    "bytes of the text": "ba0b543a1dd09335ccbba3500516c0d2566aa7ef6965647b413d13cd9915ed244086d734c44021d56150b74b54649b1ebc98ea3b849765047876889cb9a95b86cf",
+}
