@@ -8,7 +8,6 @@ import numpy as np
 
 from tersely.compress.archive.format import Block
 from tersely.compress.archive.model import coder, new_model
-from tersely.compress.archive.model.contexts import find_slots
 
 
 class Codec:
@@ -20,13 +19,12 @@ class Codec:
 
     def __init__(self, memory: int) -> None:
         self._model = new_model(memory)
-        find_slots(self._model.slots, self._model.now)
 
     def encode(self, raw: bytes) -> Block:
-        """A block of the bytes that follow, at most a few bytes larger than they are."""
+        """A block of the bytes that follow; its payload is never larger than they are."""
         source = np.frombuffer(raw, np.uint8)
         out = np.empty(len(source), np.uint8)
-        size = coder.encode(*self._model, source, out)
+        size = coder.encode(source, out, *self._model)
         stored = size > len(out)
         payload = raw if stored else out[:size].tobytes()
         return Block(raw=len(raw), crc=zlib.crc32(payload, zlib.crc32(raw)), stored=stored, payload=payload)
@@ -35,12 +33,10 @@ class Codec:
         """The bytes of the next block; None if it is damaged."""
         if block.stored:
             raw = block.payload
-            coder.encode(
-                *self._model, np.frombuffer(raw, np.uint8), np.empty(0, np.uint8)
-            )  # the model learns from it
+            self.encode(raw)  # for the model to learn it, as it did when it was stored
         else:
             out = np.empty(block.raw, np.uint8)
-            used = coder.decode(*self._model, np.frombuffer(block.payload, np.uint8), out)
+            used = coder.decode(np.frombuffer(block.payload, np.uint8), out, *self._model)
             if used != len(block.payload):
                 return None
             raw = out.tobytes()

@@ -10,14 +10,30 @@ from typing import Any
 
 import numpy as np
 
-from tersely.compress.archive.model.compiled import compiled
+from tersely.compress.archive.model.compiled import compiled, door, sources
 from tersely.compress.archive.model.contexts import LOW
 from tersely.compress.archive.model.memory import LAST4
 from tersely.compress.archive.model.mixing import learn, predict
 
 
+def _doors(changes: int) -> tuple[Any, Any]:
+    """``encode`` and ``decode``, which stand on disk for all the loops that they call."""
+
+    @door
+    def encode(source: Any, out: Any, *model: Any) -> Any:
+        return _encode(source, out, *model) if changes else -1
+
+    @door
+    def decode(coded: Any, out: Any, *model: Any) -> Any:
+        return _decode(coded, out, *model) if changes else -1
+
+    return encode, decode
+
+
 @compiled
-def encode(
+def _encode(
+    source: Any,
+    out: Any,
     slots: Any,
     maps: Any,
     weights: Any,
@@ -25,25 +41,7 @@ def encode(
     behind: Any,
     seen: Any,
     now: Any,
-    source: Any,
-    out: Any,
 ) -> int:
-    """Encodes a block, and lets the model learn it.
-
-    Args:
-        slots: the model's, as the next six; see ``Model``.
-        maps: as above.
-        weights: as above.
-        inputs: as above.
-        behind: as above.
-        seen: as above.
-        now: as above.
-        source: shape ``(B,)``, uint8.
-        out: shape ``(K,)``, uint8, written from its start; what does not fit is not written.
-
-    Returns:
-        How many bytes it took; more than ``K`` if they did not fit.
-    """
     low, high, at = 0, LOW, 0
     for i in range(source.size):
         byte = np.int64(source[i])
@@ -69,7 +67,9 @@ def encode(
 
 
 @compiled
-def decode(
+def _decode(
+    coded: Any,
+    out: Any,
     slots: Any,
     maps: Any,
     weights: Any,
@@ -77,25 +77,7 @@ def decode(
     behind: Any,
     seen: Any,
     now: Any,
-    coded: Any,
-    out: Any,
 ) -> int:
-    """Decodes a block, and lets the model learn it; whatever the coded bytes are, it ends.
-
-    Args:
-        slots: the model's, as the next six; see ``Model``.
-        maps: as above.
-        weights: as above.
-        inputs: as above.
-        behind: as above.
-        seen: as above.
-        now: as above.
-        coded: shape ``(K,)``, uint8.
-        out: shape ``(B,)``, uint8, written.
-
-    Returns:
-        How many coded bytes it took; zeros were read beyond the end.
-    """
     low, high, value, at = 0, LOW, 0, 0
     for _ in range(4):
         value = value << 8 | (np.int64(coded[np.uint64(at)]) if at < coded.size else 0)
@@ -116,3 +98,17 @@ def decode(
                 at += 1
         out[i] = now[LAST4] & 255
     return at
+
+
+encode, decode = _doors(sources())
+"""Encode, or decode, a block, and let the model learn it.
+
+Args:
+    source, coded: shape ``(B,)``, uint8: the bytes of the block, or its coded bytes.
+    out: shape ``(K,)``, uint8, written from its start. Of coded bytes, those that do not fit are not written; bytes are decoded
+        until it is full, whatever the coded bytes are, with zeros behind their end.
+    model: the arrays of a ``Model``, changed in place.
+
+Returns:
+    How many coded bytes there were.
+"""

@@ -1,9 +1,9 @@
 """What the next bits are predicted from: the bytes before, the words before, the line above, and the last such place.
 
-    0 to 4     the last 1, 2, 3, 4 and 6 bytes
-    5          the letters of this word
-    6, 7, 8    these, with the word before, the one before that, and both
-    9          the byte above in the line before, and the last byte
+    0 to 5     the last 1, 2, 3, 4, 6 and 8 bytes
+    6, 7, 8    the letters of this word; with the word before; with the two before
+    9, 10      the byte above, in the line before, with the last byte; with the column
+    11         the last byte, and the upper halves of the three before
 
 A slot holds the histories of the four bits of half a byte: one for each of the 15 ways through them. Four slots share a line of
 the processor's cache, and a context finds its slot there by a check of eight bits, or takes the one that has seen least. So a
@@ -19,6 +19,7 @@ import numpy as np
 from tersely.compress.archive.model.compiled import compiled
 from tersely.compress.archive.model.memory import (
     BIT,
+    CHECKS,
     CONTEXTS,
     EXPECTED,
     HASHES,
@@ -31,6 +32,7 @@ from tersely.compress.archive.model.memory import (
     PARTIAL,
     POSITION,
     SLOTS,
+    TOUCHED,
     WIDTH,
     WORD,
     WORD1,
@@ -56,14 +58,9 @@ def mixed_hash(a: int, b: int) -> Any:
 @compiled
 def find_slots(slots: Any, now: Any) -> None:
     """Finds the slot of each context for the next half of a byte."""
-    lines = (slots.size >> 6) - 1
-    partial = now[PARTIAL]
+    _touch_lines(slots, now)
     for i in range(CONTEXTS):
-        h = now[HASHES + i]
-        if partial > 1:
-            h = mixed_hash(h, partial)
-        first = np.uint64((h >> 8 & lines) << 6)
-        check = np.uint8(h & 255)
+        first, check = np.uint64(now[SLOTS + i]), np.uint8(now[CHECKS + i])
         found, least = first, np.int64(256)
         for j in range(0, 64, 16):
             at = first + np.uint64(j)
@@ -78,6 +75,21 @@ def find_slots(slots: Any, now: Any) -> None:
             for j in range(1, 16):
                 slots[found + np.uint64(j)] = 0
         now[SLOTS + i] = np.int64(found)
+
+
+@compiled
+def _touch_lines(slots: Any, now: Any) -> None:
+    """Finds the line and the check of each context. No read waits for another here, so that the processor fetches all at once."""
+    lines = (slots.size >> 6) - 1
+    partial, touched = now[PARTIAL], 0
+    for i in range(CONTEXTS):
+        h = now[HASHES + i]
+        if partial > 1:
+            h = mixed_hash(h, partial)
+        first = (h >> 8 & lines) << 6
+        touched += np.int64(slots[np.uint64(first)])
+        now[SLOTS + i], now[CHECKS + i] = first, h & 255
+    now[TOUCHED] = touched
 
 
 @compiled
@@ -113,17 +125,20 @@ def _hash_contexts(behind: Any, now: Any, byte: int) -> None:
     above = 0
     if 0 < now[WIDTH] < behind.size:
         above = np.int64(behind[np.uint64((now[POSITION] - now[WIDTH]) & (behind.size - 1))])
+    column = min(255, now[POSITION] - now[LINE])
     pair = word * 3 + byte + now[WORD1] * 0x1F35B1
     now[HASHES] = mixed_hash(byte, 2)
     now[HASHES + 1] = mixed_hash(last & 0xFFFF, 3)
     now[HASHES + 2] = mixed_hash(last & 0xFFFFFF, 4)
     now[HASHES + 3] = mixed_hash(last, 5)
     now[HASHES + 4] = mixed_hash(last + (now[LAST8] & 0xFFFF) * _SPREAD, 6)
-    now[HASHES + 5] = mixed_hash(word + byte * _SPREAD, 7)
-    now[HASHES + 6] = mixed_hash(pair, 8)
-    now[HASHES + 7] = mixed_hash(word * 3 + byte + now[WORD2] * 0x1F35B1, 9)
+    now[HASHES + 5] = mixed_hash(last + now[LAST8] * _SPREAD, 7)
+    now[HASHES + 6] = mixed_hash(word + byte * _SPREAD, 8)
+    now[HASHES + 7] = mixed_hash(pair, 9)
     now[HASHES + 8] = mixed_hash(pair + now[WORD2] * 0x51B1, 10)
     now[HASHES + 9] = mixed_hash(above << 8 | byte, 11)
+    now[HASHES + 10] = mixed_hash(column << 8 | above, 12)
+    now[HASHES + 11] = mixed_hash(last & 0xF0F0F0FF, 13)
 
 
 @compiled
@@ -135,7 +150,7 @@ def _follow_match(behind: Any, seen: Any, now: Any, byte: int) -> None:
         at, length = at + 1, min(length + 1, 65535)
     else:
         length = 0
-    key = np.uint64(mixed_hash(now[LAST4] + (now[LAST8] & 0xFFFF) * _SPREAD, 12) & (seen.size - 1))
+    key = np.uint64(mixed_hash(now[LAST4] + (now[LAST8] & 0xFFFF) * _SPREAD, 14) & (seen.size - 1))
     here = now[POSITION]
     if not length:
         at = np.int64(seen[key])

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 _WHOLE = 4
-_MOST = (41, 24, 10, 6, 5)
+_MOST = (50, 30, 12, 8, 6)
 """How large the larger count may be, by the smaller."""
 
 
@@ -33,30 +33,27 @@ class Histories(NamedTuple):
 
 def histories() -> Histories:
     """The states and where they lead."""
-    states: list[Any] = ["".join(bits) for n in range(_WHOLE + 1) for bits in _strings(n)]
-    counted = [
-        (n0, n1, last)
-        for n0 in range(_MOST[0] + 1)
-        for n1 in range(_MOST[0] + 1)
-        if n0 + n1 >= (3 if n0 and n1 else _WHOLE + 1) and _allowed(n0, n1)
-        for last in (0, 1)
-        if (n0, n1)[last]
-    ]
-    states += sorted(counted, key=lambda state: (state[0] + state[1], state))
+    found: dict[Any, None] = {"": None}
+    for state in (reached := [""]):
+        for after in (_after(state, 0), _after(state, 1)):
+            if after not in found:
+                found[after] = None
+                reached.append(after)
+    states = sorted(found, key=lambda state: (sum(_counts(state)), isinstance(state, tuple), state))
     assert len(states) <= 256
     number = {state: n for n, state in enumerate(states)}
     following = np.zeros((256, 2), np.uint8)
     first = np.full(256, 1 << 31, np.uint32)
     for n, state in enumerate(states):
-        n0, n1 = (state.count("0"), state.count("1")) if isinstance(state, str) else state[:2]
+        n0, n1 = _counts(state)
         first[n] = ((2 * n1 + 1) << 22) // (2 * (n0 + n1) + 2) << 10
         for bit in (0, 1):
             following[n, bit] = number[_after(state, bit)]
     return Histories(following, first)
 
 
-def _strings(length: int) -> list[str]:
-    return [format(n, f"0{length}b") if length else "" for n in range(1 << length)]
+def _counts(state: Any) -> tuple[int, int]:
+    return (state.count("0"), state.count("1")) if isinstance(state, str) else state[:2]
 
 
 def _allowed(n0: int, n1: int) -> bool:
@@ -65,12 +62,10 @@ def _allowed(n0: int, n1: int) -> bool:
 
 
 def _after(state: Any, bit: int) -> Any:
-    if isinstance(state, str):
-        if len(state) < _WHOLE:
-            return state + str(bit)
-        state = (state.count("0"), state.count("1"), int(state[-1]))
-    same, other = (state[1], state[0]) if bit else (state[0], state[1])
-    same, other = same + 1, _kept(other)
+    if isinstance(state, str) and len(state) < _WHOLE:
+        return state + str(bit)
+    n0, n1 = _counts(state)
+    same, other = (n1 + 1, _kept(n0)) if bit else (n0 + 1, _kept(n1))
     while not _allowed(same, other):
         same, other = (same - 1, other) if same > other else (same, other - 1)
     return (other, same, bit) if bit else (same, other, bit)
@@ -78,4 +73,4 @@ def _after(state: Any, bit: int) -> Any:
 
 def _kept(count: int) -> int:
     """What is left of a count when the other bit comes."""
-    return count if count <= 2 else 1 + (count - 1).bit_length()
+    return count if count <= 1 else count.bit_length()

@@ -34,6 +34,8 @@ from tersely.compress.archive.model.memory import (
     NODE,
     OPINIONS,
     ORDER0_MAPS,
+    ORDER1_MAPS,
+    ORDER1_PLACE,
     PARTIAL,
     PLACES,
     SETS,
@@ -51,10 +53,8 @@ from tersely.compress.archive.model.tables import (
     stretch_table,
 )
 
-RATE, FINAL_RATE = 8, 2
+RATE, FINAL_RATE = 8, 4
 """How fast mixers learn."""
-STEADY = 255
-"""The count at which a place of a map stops slowing down."""
 
 _SQUASH, _STRETCH = squash_table(), stretch_table()
 _RECIPROCALS = reciprocal_table()
@@ -67,55 +67,50 @@ def predict(slots: Any, maps: Any, weights: Any, inputs: Any, now: Any) -> Any:
     """The probability that the next bit is a 1, 1 to 65,535 of 65,536."""
     known = _ask_contexts(slots, maps, inputs, now)
     length = _ask_match(maps, inputs, now)
-    p = np.int64(maps[np.uint64(ORDER0_MAPS + now[PARTIAL])]) >> 20
-    inputs[INPUTS - 2] = _STRETCH[np.uint64(p)]
+    now[ORDER1_PLACE] = ORDER1_MAPS + ((now[LAST4] & 255) << 8 | now[PARTIAL])
+    inputs[INPUTS - 3] = _STRETCH[np.uint64(maps[np.uint64(now[ORDER1_PLACE])] >> 20)]
+    inputs[INPUTS - 2] = _STRETCH[np.uint64(maps[np.uint64(ORDER0_MAPS + now[PARTIAL])] >> 20)]
     inputs[INPUTS - 1] = 256
     now[CHOSEN] = now[PARTIAL]
     trust = np.int64(length > 0) + np.int64(length > 8) + np.int64(length > 15)
     now[CHOSEN + 1] = MATCH_SET + (known << 5 | trust << 3 | now[BIT])
-    now[CHOSEN + 2] = BYTE_SET + ((now[LAST4] & 255) << 3 | now[BIT])
+    now[CHOSEN + 2] = BYTE_SET + (now[LAST4] & 255)
     x = _mix(weights, inputs, now)
     mixed = np.int64(_SQUASH[np.uint64(x + EDGE)])
     now[MIXED] = mixed
     corrected = _correct(maps, now, x)
-    return min(65535, max(1, (mixed + corrected + 1) >> 1))
+    return min(65535, max(1, (mixed + 3 * corrected + 2) >> 2))
 
 
 @compiled
 def _ask_contexts(slots: Any, maps: Any, inputs: Any, now: Any) -> Any:
-    """Puts in two opinions of each context; how many of the first five were met before."""
+    """Puts in the opinion of each context; how many of the orders 1 to 6 were met before."""
     node, known = now[NODE], 0
     for i in range(CONTEXTS):
         history = np.int64(slots[np.uint64(now[SLOTS + i] + node)])
         place = i << 8 | history
         now[PLACES + i] = place
         if history:
-            p = np.int64(maps[np.uint64(place)]) >> 16
-            inputs[2 * i] = _STRETCH[np.uint64(p >> 4)]
-            inputs[2 * i + 1] = (p - 32768) >> 4
+            inputs[i] = _STRETCH[np.uint64(maps[np.uint64(place)] >> 20)]
             known += np.int64(i < 5)
         else:
-            inputs[2 * i] = 0
-            inputs[2 * i + 1] = 0
+            inputs[i] = 0
     return known
 
 
 @compiled
 def _ask_match(maps: Any, inputs: Any, now: Any) -> Any:
-    """Puts in the opinions of the match; its length, in classes, 0 if it has none."""
-    expected, bit, at = now[EXPECTED], now[BIT], 2 * CONTEXTS
+    """Puts in the opinion of the match; its length, in classes, 0 if it has none."""
+    expected, bit = now[EXPECTED], now[BIT]
     if expected == 0 or expected >> (8 - bit) != now[PARTIAL]:
-        inputs[at] = 0
-        inputs[at + 1] = 0
+        inputs[CONTEXTS] = 0
         now[MATCH_PLACE] = -1
         return 0
     n = now[LENGTH]
     length = n if n < 16 else 16 + (n - 16 >> 2) if n < 32 else min(20 + (n - 32 >> 5), LENGTHS - 1)
     place = MATCH_MAPS + (length << 1 | expected >> (7 - bit) & 1)
     now[MATCH_PLACE] = place
-    p = np.int64(maps[np.uint64(place)]) >> 16
-    inputs[at] = _STRETCH[np.uint64(p >> 4)]
-    inputs[at + 1] = (p - 32768) >> 4
+    inputs[CONTEXTS] = _STRETCH[np.uint64(maps[np.uint64(place)] >> 20)]
     return length
 
 
@@ -157,11 +152,12 @@ def learn(
     node = now[NODE]
     for i in range(CONTEXTS):
         place = now[PLACES + i]
-        _move(maps, place, bit, STEADY)
+        _move(maps, place, bit)
         slots[np.uint64(now[SLOTS + i] + node)] = _FOLLOWING[np.uint64((place & 255) << 1 | bit)]
     if now[MATCH_PLACE] >= 0:
-        _move(maps, now[MATCH_PLACE], bit, COUNT_LIMIT)
-    _move(maps, ORDER0_MAPS + now[PARTIAL], bit, STEADY)
+        _move(maps, now[MATCH_PLACE], bit)
+    _move(maps, ORDER0_MAPS + now[PARTIAL], bit)
+    _move(maps, now[ORDER1_PLACE], bit)
     place = np.uint64(now[SSE_PLACE])
     p = np.int64(maps[place])
     maps[place] = p + ((bit * 0xFFFFFFFF - p) >> 7)
@@ -181,17 +177,17 @@ def _learn_weights(weights: Any, inputs: Any, now: Any, bit: int) -> None:
     final_error = ((bit << 16) - now[MIXED]) * FINAL_RATE
     for s in range(SETS):
         opinion = now[OPINIONS + s]
-        error = ((bit << 16) - np.int64(_SQUASH[np.uint64(opinion + EDGE)])) * RATE
+        error = np.int32(((bit << 16) - np.int64(_SQUASH[np.uint64(opinion + EDGE)])) * RATE)
         row = np.uint64(now[CHOSEN + s])
         for i in range(inputs.size):
-            weights[row, i] += np.int32((np.int64(inputs[i]) * error + (1 << 19)) >> 20)
+            weights[row, i] += np.int32((np.int64(inputs[i]) * np.int64(error) + (1 << 19)) >> 20)
         weights[final_set, s] += np.int32((opinion * final_error + (1 << 19)) >> 20)
 
 
 @compiled
-def _move(maps: Any, place: int, bit: int, steady: int) -> None:
+def _move(maps: Any, place: int, bit: int) -> None:
     """Moves a place towards the bit, the less the more it has seen."""
     value = np.int64(maps[np.uint64(place)])
     p, count = value >> 10, value & COUNT_LIMIT
     p += ((bit << 22) - p) * np.int64(_RECIPROCALS[np.uint64(count)]) >> 16
-    maps[np.uint64(place)] = p << 10 | min(count + 1, steady)
+    maps[np.uint64(place)] = p << 10 | min(count + 1, COUNT_LIMIT)

@@ -65,11 +65,12 @@ class PlainModel:
         self.text = bytearray()
         self.bits: list[int] = []  # of this byte
         self.words, self.lines = [0, 0, 0], [0, 0]
-        self.hashes, self.at = [0] * 10, [0] * 10
+        self.hashes, self.at = [0] * 12, [0] * 12
         self.match, self.length, self.expected = 0, 0, -1
-        self.maps = [[_Place(_FIRST[state], 255) for state in range(256)] for _ in range(10)]
-        self.match_maps = [_Place(1 << 21, 1023) for _ in range(64)]
-        self.order0 = [_Place(1 << 21, 255) for _ in range(256)]
+        self.maps = [[_Place(_FIRST[state]) for state in range(256)] for _ in range(12)]
+        self.match_maps = [_Place(1 << 21) for _ in range(64)]
+        self.order0 = [_Place(1 << 21) for _ in range(256)]
+        self.order1: dict[tuple[int, int], _Place] = {}
         self.mixers: dict[tuple[int, int, int, int], list[int]] = {}
         self.final: dict[int, list[int]] = {}
         self.corrections: dict[tuple[int, int, int], int] = {}
@@ -82,25 +83,26 @@ class PlainModel:
         trust = (length > 0) + (length > 8) + (length > 15)
         last = self.text[-1] if self.text else 0
         bit = len(self.bits)
-        self.chosen = [(0, self.partial, 0, 0), (1, known, trust, bit), (2, last, bit, 0)]
+        self.chosen = [(0, self.partial, 0, 0), (1, known, trust, bit), (2, last, 0, 0)]
         self.said = [_clipped(_dot(self._weights(set_), self.inputs)) for set_ in self.chosen]
         x = _clipped(_dot(self._final(), self.said))
         self.mixed = _SQUASH[x + EDGE]
         corrected = self._correct(last, x)
-        return min(65535, max(1, (self.mixed + corrected + 1) // 2))
+        return min(65535, max(1, (self.mixed + 3 * corrected + 2) // 4))
 
     def learn(self, bit: int) -> None:
         """Takes in the bit that was predicted."""
         for set_, said in zip(self.chosen, self.said, strict=True):
             error = ((bit << 16) - _SQUASH[said + EDGE]) * 8
             _teach(self._weights(set_), self.inputs, error)
-        _teach(self._final(), self.said, ((bit << 16) - self.mixed) * 2)
+        _teach(self._final(), self.said, ((bit << 16) - self.mixed) * 4)
         for at, state, place in self.asked:
             place.move(bit)
             self.slots[at] = _FOLLOWING[state][bit]
         if self.match_place:
             self.match_place.move(bit)
         self.order0[self.partial].move(bit)
+        self.order1_place.move(bit)
         old = self._point(*self.nearer)
         self.corrections[self.nearer] = old + ((bit * _LOW - old) >> 7)
         self.bits.append(bit)
@@ -127,22 +129,24 @@ class PlainModel:
         self.inputs: list[int] = []
         self.asked: list[tuple[int, int, _Place]] = []
         known = 0
-        for i in range(10):
+        for i in range(12):
             state = self.slots[self.at[i] + node]
             place = self.maps[i][state]
             self.asked.append((self.at[i] + node, state, place))
-            self.inputs += place.opinions() if state else [0, 0]
+            self.inputs.append(place.opinion() if state else 0)
             known += state > 0 and i < 5
         self.match_place = None
         if self.expected >= 0:
             bit = self.expected >> (7 - len(self.bits)) & 1
             self.match_place = self.match_maps[2 * min(self.match_class, 31) + bit]
-        self.inputs += self.match_place.opinions() if self.match_place else [0, 0]
-        self.inputs += [self.order0[self.partial].opinions()[0], 256]
+        self.inputs.append(self.match_place.opinion() if self.match_place else 0)
+        last = self.text[-1] if self.text else 0
+        self.order1_place = self.order1.setdefault((last, self.partial), _Place(1 << 21))
+        self.inputs += [self.order1_place.opinion(), self.order0[self.partial].opinion(), 256]
         return known
 
     def _weights(self, set_: tuple[int, int, int, int]) -> list[int]:
-        return self.mixers.setdefault(set_, [12000] * 24)
+        return self.mixers.setdefault(set_, [13000] * 16)
 
     def _final(self) -> list[int]:
         return self.final.setdefault(self.partial, [21845] * 3)
@@ -181,24 +185,27 @@ class PlainModel:
         self._follow_match(byte)
 
     def _hash(self, byte: int) -> None:
-        one, two, four, six = (self._last(n) for n in (1, 2, 4, 6))
+        one, two, four, six, eight = (self._last(n) for n in (1, 2, 4, 6, 8))
         width = self.lines[1]
         above = (
             self.behind[(len(self.text) - width) % len(self.behind)] if 0 < width < len(self.behind) else 0
         )
         word, word1, word2 = self.words
         pair = word * 3 + byte + word1 * 0x1F35B1
+        column = min(255, len(self.text) - self.lines[0])
         self.hashes = [
             _mixed(one, 2),
             _mixed(two, 3),
             _mixed(self._last(3), 4),
             _mixed(four, 5),
             _mixed(four + (six >> 32) * 0x1F35B1D7, 6),
-            _mixed(word + byte * 0x1F35B1D7, 7),
-            _mixed(pair, 8),
-            _mixed(word * 3 + byte + word2 * 0x1F35B1, 9),
+            _mixed(four + (eight >> 32) * 0x1F35B1D7, 7),
+            _mixed(word + byte * 0x1F35B1D7, 8),
+            _mixed(pair, 9),
             _mixed(pair + word2 * 0x51B1, 10),
             _mixed(above * 256 + byte, 11),
+            _mixed(column * 256 + above, 12),
+            _mixed(four & 0xF0F0F0FF, 13),
         ]
 
     def _last(self, n: int) -> int:
@@ -210,7 +217,7 @@ class PlainModel:
             self.match, self.length = self.match + 1, min(self.length + 1, 65535)
         else:
             self.length = 0
-        key = _mixed(self._last(4) + (self._last(6) >> 32) * 0x1F35B1D7, 12) % len(self.seen)
+        key = _mixed(self._last(4) + (self._last(6) >> 32) * 0x1F35B1D7, 14) % len(self.seen)
         if not self.length:
             self.match = self.seen[key]
             while self.match and self.length < 400:
@@ -228,17 +235,17 @@ class PlainModel:
 class _Place:
     """A probability that adapts, of 22 bits, the more slowly the more it has seen."""
 
-    def __init__(self, p: int, steady: int) -> None:
-        self.p, self.count, self.steady = p, 0, steady
+    def __init__(self, p: int) -> None:
+        self.p, self.count = p, 0
 
-    def opinions(self) -> list[int]:
-        """The logistic, and how far it is from one half."""
-        return [_STRETCH[self.p >> 10], ((self.p >> 6) - 32768) >> 4]
+    def opinion(self) -> int:
+        """Its logistic."""
+        return _STRETCH[self.p >> 10]
 
     def move(self, bit: int) -> None:
         """Learns a bit."""
         self.p += ((bit << 22) - self.p) * (131072 // (2 * self.count + 3)) >> 16
-        self.count = min(self.count + 1, self.steady)
+        self.count = min(self.count + 1, 1023)
 
 
 def _mixed(a: int, b: int) -> int:
