@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
 
@@ -86,13 +86,14 @@ def compress_stream(
     out.write(header_bytes(header))
     size, number = 0, 0
     archived = len(header_bytes(header))
-    for coded in _coded(_blocks(source, block), header, threads):
-        written = block_bytes(coded, number)
-        out.write(written)
-        archived += len(written)
-        size += coded.raw
-        number += 1
-        tell(size)
+    with closing(_coded(_blocks(source, block), header, threads)) as blocks:
+        for coded in blocks:
+            written = block_bytes(coded, number)
+            out.write(written)
+            archived += len(written)
+            size += coded.raw
+            number += 1
+            tell(size)
     out.write(end_bytes(size, number))
     archived += len(end_bytes(size, number))
     return Report(size=size, archived=archived, blocks=number, segments=_segments(number, header))
@@ -121,13 +122,14 @@ def decompress_stream(
     reader = ArchiveReader(source, name)
     tell = on_progress or (lambda done: None)
     size, number = 0, 0
-    for raw in _decoded(reader, threads):
-        if raw is None:
-            raise reader.damaged("its bytes do not match their checksum", number)
-        out.write(raw)
-        size += len(raw)
-        number += 1
-        tell(reader.at)
+    with closing(_decoded(reader, threads)) as blocks:
+        for raw in blocks:
+            if raw is None:
+                raise reader.damaged("its bytes do not match their checksum", number)
+            out.write(raw)
+            size += len(raw)
+            number += 1
+            tell(reader.at)
     return Report(size=size, archived=reader.at, blocks=number, segments=_segments(number, reader.header))
 
 
@@ -148,18 +150,18 @@ def _blocks(source: BinaryIO, size: int) -> Iterator[bytes]:
         yield b"".join(parts)
 
 
-def _coded(blocks: Iterator[bytes], header: Header, threads: int) -> Iterator[Block]:
+def _coded(blocks: Iterator[bytes], header: Header, threads: int) -> Generator[Block]:
     return _in_order(blocks, header, threads, lambda codec, raw: codec.encode(raw))
 
 
-def _decoded(reader: ArchiveReader, threads: int) -> Iterator[bytes | None]:
+def _decoded(reader: ArchiveReader, threads: int) -> Generator[bytes | None]:
     blocks = iter(reader.next_block, None)
     return _in_order(blocks, reader.header, threads, lambda codec, block: codec.decode(block))
 
 
 def _in_order(
     pieces: Iterator[_Piece], header: Header, threads: int, work: Callable[[Codec, _Piece], _Done]
-) -> Iterator[_Done]:
+) -> Generator[_Done]:
     """Does the work on all pieces, with a new codec for each segment, and gives the results in order."""
     if header.segment == 0:
         codec = None
