@@ -57,6 +57,10 @@ def tersely_with(memory):
     return compress, decompress
 
 
+def ppmd_of(encoder, raw):
+    return encoder.encode(raw) + encoder.flush()
+
+
 def ways():
     """What is compared: a function that gives two functions, to be called in a process of its own."""
     try:
@@ -69,9 +73,9 @@ def ways():
     return {
         "tersely, 256 MiB": lambda: tersely_with(1 << 28),
         SMALL: lambda: tersely_with(1 << 26),
-        "ppmd, order 8, 256 MiB": lambda: (
-            lambda raw: pyppmd.compress(raw, max_order=8, mem_size=1 << 28),
-            lambda packed: pyppmd.decompress(packed, max_order=8, mem_size=1 << 28),
+        "PPMd var. H, order 8, 256 MiB": lambda: (
+            lambda raw: len(raw).to_bytes(8) + ppmd_of(pyppmd.Ppmd7Encoder(8, 1 << 28), raw),
+            lambda packed: pyppmd.Ppmd7Decoder(8, 1 << 28).decode(packed[8:], int.from_bytes(packed[:8])),
         ),
         "xz -9e": lambda: (lambda raw: lzma.compress(raw, preset=9 | lzma.PRESET_EXTREME), lzma.decompress),
         "brotli -q 11, window 24": lambda: (
@@ -109,6 +113,7 @@ def rows(data):
             answer, sender = multiprocessing.Pipe()
             process = multiprocessing.get_context("fork").Process(target=measured, args=(way, files, sender))
             process.start()
+            sender.close()  # so that what was not sent is not waited for
             packed, apart, there, back, peak = answer.recv()
             process.join()
             own = own or packed

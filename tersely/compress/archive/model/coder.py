@@ -94,7 +94,9 @@ def _decode(
             while (low ^ high) >> 24 == 0:
                 low = low << 8 & LOW
                 high = (high << 8 & LOW) | 255
-                value = (value << 8 & LOW) | (np.int64(coded[np.uint64(at)]) if at < coded.size else 0)
+                if at >= coded.size:
+                    return at + 1
+                value = (value << 8 & LOW) | np.int64(coded[np.uint64(at)])
                 at += 1
         out[i] = now[LAST4] & 255
     return at
@@ -106,9 +108,9 @@ encode, decode = _doors(sources())
 Args:
     source, coded: shape ``(B,)``, uint8: the bytes of the block, or its coded bytes.
     out: shape ``(K,)``, uint8, written from its start. Of coded bytes, those that do not fit are not written; bytes are decoded
-        until it is full, whatever the coded bytes are, with zeros behind their end.
+        until it is full or there are no more coded bytes.
     model: the arrays of a ``Model``, changed in place.
 
 Returns:
-    How many coded bytes there were.
+    How many coded bytes there were; for the coded bytes of another block, another number, or wrong bytes in ``out``.
 """

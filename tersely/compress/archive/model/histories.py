@@ -4,7 +4,7 @@ The states are numbered by how much they have seen, so that a smaller number is 
 to bounds that shrink with the rarer bit; and a bit that comes against many of the other makes most of those forgotten, for
 what a context is followed by changes.
 
-    (n0, n1)    (0, 41)   (1, 24)   (2, 10)   (3, 6)   (5, 4)       the largest, also the other way round
+    (n0, n1)    (0, 50)   (1, 30)   (2, 12)   (3, 8)   (4, 6)       the largest, also the other way round
 """
 
 from __future__ import annotations
