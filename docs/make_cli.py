@@ -18,7 +18,7 @@ Results go to stdout, progress and warnings to stderr (progress only on a termin
 | 1 | failed, or an input broke off; one sentence on stderr says what and where |
 | 2 | wrong usage |
 | 3 | done, but more records than `--max-bad` were quarantined |
-| 4 | a prepared folder is damaged or unfinished |
+| 4 | a prepared folder is damaged or unfinished, an archive damaged or none |
 | 5 | stopped early; the same command goes on |
 | 130, 143 | stopped by Ctrl-C, by SIGTERM |
 """

@@ -73,6 +73,12 @@ class ShardError(TerselyError, ValueError):
     exit_code = 4
 
 
+class ArchiveError(TerselyError, ValueError):
+    """An archive is damaged, cut off, or of a format this version does not read."""
+
+    exit_code = 4
+
+
 def choose(kind: type[_Choice], value: _Choice | str) -> _Choice:
     """The member of ``kind`` that ``value`` names; raises UsageError with the allowed names if there is none."""
     try:

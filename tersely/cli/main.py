@@ -23,6 +23,8 @@ _COMMANDS = {
     "convert": "Write a prepared folder for Megatron, MDS, LitData or memory maps.",
     "inspect": "Show what a prepared folder holds; compare tokenizers.",
     "peek": "Show rows of a prepared folder as text.",
+    "compress": "Compress a file without loss, to much less than xz.",
+    "decompress": "Bring back a file that was compressed.",
     "prefill": "Prefill prompts without padding, and measure what it gains.",
     "verify": "Check a prepared folder to the last byte.",
     "doctor": "Say what this machine can run, and why not.",
