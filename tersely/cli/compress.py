@@ -46,7 +46,7 @@ def archive_options(command: Any) -> Any:
 def command(source: str, out: str | None, memory: int, threads: int, force: bool, as_json: bool) -> None:
     """Compress FILE, of any bytes, to FILE.tersely; FILE is kept. - is standard input, which goes to standard output.
 
-    A model learns the file while it is written: made for text, code and the like, it is slow (a few seconds for a megabyte, and
+    A model learns the file while it is written: made for text, code and the like, it is slow (two seconds for a megabyte, and
     decompressing takes as long), and much smaller than what xz or brotli give. With one thread the archive is smallest; more
     cut it into segments of 16 MiB that are learned separately.
 
