@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from tersely.compress.equal_info.stream import LONGEST_WINDOW, Chances
+from tersely.compress.equal_info.models.protocol import ByteModel
+from tersely.compress.equal_info.stream import LONGEST_WINDOW
 
 
-def encode(model: Chances, bits: int, carry: int, text: bytes) -> list[int]:
+def encode(model: ByteModel, bits: int, carry: int, text: bytes) -> list[int]:
     """The codes of a text."""
     codes: list[int] = []
     at = 0
@@ -23,7 +24,7 @@ def encode(model: Chances, bits: int, carry: int, text: bytes) -> list[int]:
     return codes
 
 
-def decode(model: Chances, bits: int, carry: int, codes: list[int]) -> bytes:
+def decode(model: ByteModel, bits: int, carry: int, codes: list[int]) -> bytes:
     """The text of codes that ``encode`` gave."""
     text = b""
     for code in codes:
@@ -36,7 +37,7 @@ def decode(model: Chances, bits: int, carry: int, codes: list[int]) -> bytes:
     return text
 
 
-def _starts(model: Chances, cells: int, before: bytes, root: bool) -> list[int]:
+def _starts(model: ByteModel, cells: int, before: bytes, root: bool) -> list[int]:
     kept = before[max(0, len(before) - model.context) :]
     cdf = model.cdf(np.array([int.from_bytes(b"\1" + kept)], np.uint64))[0]
     return [(cells - (257 if root else 1)) * int(cdf[y]) // 65536 + y * root for y in range(257)]

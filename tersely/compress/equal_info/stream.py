@@ -15,10 +15,11 @@ Documents are coded side by side, a byte of each at a time, so many short ones a
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from tersely.compress.equal_info.models.protocol import ByteModel
 from tersely.errors import TokenizeError, UsageError
 from tersely.ragged import Ragged
 from tersely.tokenize.batch import one_buffer
@@ -34,19 +35,6 @@ _BYTE = np.uint64(8)
 _ONE = np.uint64(1)
 
 
-class Chances(Protocol):
-    """What a coder needs of a model: see ``ByteModel``, which offers it."""
-
-    @property
-    def context(self) -> int:
-        """How many bytes before the next one can count, at most 7."""
-        ...
-
-    def cdf(self, contexts: Any) -> Any:
-        """Shape ``(N, 257)`` for ``(N,)`` contexts: from 0 to 2**16, growing by at least 1 with every byte."""
-        ...
-
-
 class WindowCoder:
     """Texts to codes of ``bits`` bits each, and back.
 
@@ -59,7 +47,7 @@ class WindowCoder:
         UsageError: bits or carry are outside what is possible.
     """
 
-    def __init__(self, model: Chances, bits: int, *, carry: int | None = 0) -> None:
+    def __init__(self, model: ByteModel, bits: int, *, carry: int | None = 0) -> None:
         if not FEWEST <= bits <= MOST:
             raise UsageError(
                 f"no windows of {bits} bits: choose {FEWEST} to {MOST}, for 256 bytes need more than 8"
