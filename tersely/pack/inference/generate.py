@@ -21,6 +21,7 @@ from tersely.pack.inference.prefill import rows_of
 from tersely.pack.inference.prompts import Ids, decode, prompt_ids
 from tersely.pack.inference.sampling import Sampler, Sampling
 from tersely.pack.inference.support import Traits, check_decoder
+from tersely.tokenize.protocol import DecodesOn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -126,7 +127,7 @@ def generate_stream(
     _check_positions(model, traits, ids, limits)
     sampler = Sampler(Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed), len(ids))
     ends = _ends(model, eos_token_id)
-    writers = [_Writer(i, limits[i], stops[i], ends, tokenizer) for i in range(len(ids))]
+    writers = [_Writer(i, limits[i], stops[i], ends, tokenizer, ids[i]) for i in range(len(ids))]
     return _run(model, traits, ids, sampler, writers, token_budget)
 
 
@@ -178,7 +179,7 @@ class _Writer:
     """Collects the tokens of one prompt, and sees when it is finished."""
 
     def __init__(
-        self, index: int, limit: int, stop: Sequence[str], ends: frozenset[int], tokenizer: Any
+        self, index: int, limit: int, stop: Sequence[str], ends: frozenset[int], tokenizer: Any, prompt: Ids
     ) -> None:
         self.index = index
         self.limit = limit
@@ -186,6 +187,7 @@ class _Writer:
         self._stop = stop
         self._ends = ends
         self._tokenizer = tokenizer
+        self._behind = tokenizer.decode_from(b"", prompt)[1] if isinstance(tokenizer, DecodesOn) else None
         self._tail = 8 + max(
             map(len, stop), default=0
         )  # a token gives at least one character, but for pieces of one
@@ -193,16 +195,22 @@ class _Writer:
     def add(self, token: int) -> Completion | None:
         """The completion, if this token ends it."""
         self.ids.append(token)
-        if self._stop and any(s in decode(self._tokenizer, self.ids[-self._tail :]) for s in self._stop):
-            text = decode(self._tokenizer, self.ids)
+        if self._stop and any(s in self._text(self._tail) for s in self._stop):
+            text = self._text()
             places = [place for s in self._stop if (place := text.find(s)) >= 0]
             if places:
                 return Completion(self.index, self.ids, text[: min(places)], "stop")
         reason = "eos" if token in self._ends else "length" if len(self.ids) == self.limit else None
         if reason is None:
             return None
-        text = None if self._tokenizer is None else decode(self._tokenizer, self.ids)
+        text = None if self._tokenizer is None else self._text()
         return Completion(self.index, self.ids, text, reason)
+
+    def _text(self, tail: int = 0) -> str:
+        """Of the last ``tail`` tokens, or of all; ids that mean something else after other text are read from the prompt on."""
+        if self._behind is not None:
+            return self._tokenizer.decode_from(self._behind, self.ids)[0].decode("utf-8", "replace")
+        return decode(self._tokenizer, self.ids[-tail:])
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from codes import code
 from families import DECODERS, small
 from prompts import prompts, written
 from small import tiny_bpe, tiny_llama
@@ -12,6 +13,7 @@ import tersely
 from tersely.errors import PackError, UsageError
 from tersely.pack import generate, generate_stream
 from tersely.pack.inference.sampling import Sampling, draw
+from tersely.ragged import Ragged
 
 
 @pytest.fixture
@@ -21,6 +23,21 @@ def tokenizer():
 
 def talker(tokenizer):
     return tiny_llama(vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id).eval()
+
+
+def test_ids_that_mean_something_else_after_other_text_are_read_from_the_prompt_on():
+    tok = code(12, 1)
+    model = tiny_llama(vocab_size=tok.vocab_size, eos_token_id=None).eval()
+    given = ["The class of", "a", "x = 1"]
+    ids = [written(model, row.tolist(), 12) for row in tok.encode(given)]
+    whole = tok.decode(
+        Ragged.from_rows([[*row, *new] for row, new in zip(tok.encode(given), ids, strict=True)])
+    )
+    want = [text[len(prompt) :].decode("utf-8", "replace") for text, prompt in zip(whole, given, strict=True)]
+    assert generate(model, tok, given, max_new_tokens=12) == want
+    stop = want[0][5:8]
+    stopped = generate(model, tok, given, max_new_tokens=12, stop=[stop])
+    assert stopped[0] == want[0][: want[0].index(stop)]
 
 
 @pytest.mark.parametrize("family", DECODERS)
