@@ -39,15 +39,17 @@ def packed(*texts):
 def test_compiled_loops_and_the_plain_twin_give_the_same_numbers():
     raw = [text.encode() if isinstance(text, str) else text for text in DOCUMENTS]
     plain, ours = PlainMixing(raw), MixingModel.train(DOCUMENTS)
-    shown = {text[max(0, i - n) : i] for text in raw for i in range(0, len(text), 3) for n in range(7)}
-    texts = sorted(shown | {b"", b"zzz", b"(cat", b"[the", b"X\xff\xff", b"%cAt", b"qThen"})
+    shown = {text[max(0, i - n) : i] for text in raw for i in range(0, len(text), 3) for n in range(8)}
+    texts = sorted(
+        shown | {b"", b"zzz", b"(cat", b"[the", b"X\xff\xff", b"~", b"q~", b"~c", b"q", b"%cAt", b"qThen"}
+    )
     contexts = packed(*texts)
     assert [unpack(int(one)) for one in ours.known(contexts)] == [plain.known(text) for text in texts]
     for text, sums in zip(texts, ours.cdf(contexts).tolist(), strict=True):
         assert sums == plain.sums(text), text
 
 
-@given(st.lists(st.binary(max_size=40) | st.text("aAb. ", max_size=60), max_size=4), st.binary(max_size=6))
+@given(st.lists(st.binary(max_size=40) | st.text("aAb. ", max_size=60), max_size=4), st.binary(max_size=7))
 @settings(max_examples=25)
 def test_any_texts_give_valid_sums_that_the_twin_gives_too(documents, context):
     raw = [text.encode() if isinstance(text, str) else text for text in documents]
@@ -63,14 +65,14 @@ def test_any_texts_give_valid_sums_that_the_twin_gives_too(documents, context):
 
 def test_what_counts_of_a_context_has_its_distribution_also_further_on(model):
     text = np.frombuffer(("".join(TEXTS[:4]) + " qqThe xyzzy (otherw").encode(), np.uint8)
-    contexts = np.unique(contexts_before(text, np.array([0, len(text)]), 6))
+    contexts = np.unique(contexts_before(text, np.array([0, len(text)]), 7))
     contexts = np.concatenate([contexts, packed(b'"otherw', b"~othe", b"zqthe", b"\0\0\0\0\0\0", b"qqqqqq")])
     known = model.known(contexts)
     assert (known < contexts).any()
     assert (model.known(known) == known).all()
     assert (model.cdf(known) == model.cdf(contexts)).all()
-    longer = packed(*(unpack(int(one))[-5:] + b"e" for one in contexts if one < 1 << 48))
-    shorter = packed(*((unpack(int(one)) + b"e")[-6:] for one in known[contexts < 1 << 48]))
+    longer = packed(*(unpack(int(one))[-6:] + b"e" for one in contexts))
+    shorter = packed(*((unpack(int(one)) + b"e")[-7:] for one in known))
     assert (model.known(longer) == model.known(shorter)).all()
 
 
@@ -83,7 +85,7 @@ def test_a_word_counts_whatever_stands_before_it_and_however_it_is_written():
 
 
 def test_it_predicts_held_out_text_better_than_counts_alone(model):
-    """Behind six bytes: there the weights matter most. The texts are others than those it was trained on."""
+    """Behind seven bytes: there the weights matter most. The texts are others than those it was trained on."""
     from pydoc_data.topics import topics
 
     text = np.frombuffer("".join(one for _, one in sorted(topics.items())[40:])[:60_000].encode(), np.uint8)
@@ -171,7 +173,7 @@ def test_a_code_is_built_by_it(model, carry):
     assert code.decode(code.encode(odd)) == [one.encode() if isinstance(one, str) else one for one in odd]
     report = measure_code(code, TEXTS[:3], model)
     assert report.failures == 0
-    assert 1 < report.model_bits_per_byte < 5
+    assert 0.5 < report.model_bits_per_byte < 5
 
 
-GOLDEN = {"largest share": 31792, "fingerprint": "1eaac001b9c13d12"}
+GOLDEN = {"largest share": 31792, "fingerprint": "3bd6c0f02b180508"}

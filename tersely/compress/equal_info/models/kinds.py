@@ -20,7 +20,7 @@ class Model(StrEnum):
     NGRAM = "ngram"
     """Counts of up to 6 bytes and what followed: seconds, and the same on every machine."""
     MIXING = "mixing"
-    """The same counts and those of words, mixed by learned weights: minutes, and the same on every machine."""
+    """Counts of up to 7 bytes and of words, mixed by learned weights: a minute or two, and the same on every machine."""
     NEURAL = "neural"
     """A small transformer that sees up to 7 bytes: for a GPU, where it takes minutes."""
 

@@ -1,6 +1,6 @@
 """The weights, learned from places of the text that are drawn at random, behind a random number of bytes.
 
-A window begins anywhere, so every number of bytes up to 6 is shown as often. The text was counted already; what a place itself
+A window begins anywhere, so every number of bytes up to 7 is shown as often. The text was counted already; what a place itself
 added is taken off its counts there, as if it was new: otherwise the longest contexts would look as if they were always right.
 """
 
@@ -26,9 +26,7 @@ def learn(
     text: Any,
     offsets: Any,
     places: int,
-    least: int,
-    least_word: int,
-    totals: Any,
+    enough: Any,
     counted: Counted,
     tables: Tables,
     weights: Any,
@@ -39,9 +37,7 @@ def learn(
         text: shape ``(B,)``, uint8, not empty, less than ``2**32``.
         offsets: of its documents.
         places: how many to learn from.
-        least: how often a context was seen if it was counted.
-        least_word: how often a word was.
-        totals: shape ``(C,)``, int64: how often each context was seen.
+        enough: shape ``(C,)``, bool: whether a context would have been kept if it had been seen once less.
         counted: contexts and what followed them.
         tables: of logarithms and classes.
         weights: shape ``(W,)``, int64.
@@ -59,7 +55,7 @@ def learn(
         for j in range(max(begin, i - shown), i):
             context = (context << np.uint64(8)) | np.uint64(text[j])
         byte = np.int64(text[i])
-        longest = _tally_all(tallies, context, byte, least, least_word, totals, counted)
+        longest = _tally_all(tallies, context, byte, enough, counted)
         slowness = FIRST_SLOWNESS + drawn * (LAST_SLOWNESS + 1 - FIRST_SLOWNESS) // places
         for bit in range(8):
             x = weigh(tallies, bit, longest, tables, weights, opinions, used)
@@ -69,13 +65,11 @@ def learn(
 
 
 @numba.njit(cache=True, nogil=True)
-def _tally_all(
-    tallies: Any, context: Any, byte: Any, least: int, least_word: int, totals: Any, counted: Counted
-) -> Any:
+def _tally_all(tallies: Any, context: Any, byte: Any, enough: Any, counted: Counted) -> Any:
     """Fills ``tallies`` for the bits of a byte, and returns the length of the longest context; without the place itself."""
     tallies[:] = 0
     row = longest_row(context, counted.contexts, counted.slots)
-    while counted.suffixes[row] >= 0 and totals[row] <= least:
+    while counted.suffixes[row] >= 0 and not enough[row]:
         row = counted.suffixes[row]
     longest = _length(counted.contexts[row])
     for length in range(longest, -1, -1):
@@ -84,7 +78,7 @@ def _tally_all(
     word = word_of(context, counted.folded)
     if word:
         row = row_of(word, counted.contexts, counted.slots)
-        if row >= 0 and totals[row] > least_word:
+        if row >= 0 and enough[row]:
             _tally(tallies, WORD, byte, row, counted)
     return longest
 

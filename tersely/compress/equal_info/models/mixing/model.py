@@ -1,6 +1,6 @@
 """``MixingModel``: the next byte by logistic mixing of counts, in fixed point, for building codes.
 
-Two runs over the texts: the first counts what follows contexts of 0 to 6 bytes, and words; the second learns how much to trust
+Two runs over the texts: the first counts what follows contexts of 0 to 7 bytes, and words; the second learns how much to trust
 which count. Then it is frozen, and a code is built by it. A match model, as archives have it, has nothing to find here: a window
 shows too few bytes. All is integer arithmetic, so a model gives the same numbers on every machine.
 
@@ -29,6 +29,7 @@ from tersely.compress.equal_info.models.mixing.opinions import (
     size_classes,
 )
 from tersely.compress.equal_info.models.mixing.predict import distributions, known_parts
+from tersely.compress.equal_info.models.mixing.sevens import with_sevens
 from tersely.compress.equal_info.models.mixing.words import folded_bytes, only_words
 from tersely.compress.equal_info.models.rows import hashed, suffix_rows
 from tersely.compress.logistic import log_table, squash_table
@@ -37,7 +38,7 @@ from tersely.tokenize.batch import one_buffer
 from tersely.tokenize.protocol import Texts, config_fingerprint
 
 MOST_CONTEXTS = 1 << 22
-"""Contexts that a model keeps, and words as many again; of more, the rarest are left out."""
+"""Contexts that a model keeps, and of seven bytes as many again, and of words; of more, the rarest are left out."""
 
 MOST_PLACES = 1 << 22
 """Of the text, that weights are learned from."""
@@ -71,16 +72,17 @@ class MixingModel:
 
         Args:
             texts: documents, less than 4 GiB.
-            most_contexts: to keep, and words to keep.
-            most_places: of the text, to learn weights from: a byte each, behind up to 6 others.
+            most_contexts: to keep, and of seven bytes, and of words.
+            most_places: of the text, to learn weights from: a byte each, behind up to 7 others.
 
         Raises:
             TokenizeError: a text is no text.
         """
         documents = one_buffer(texts)
         text = documents.values
-        plain, least = count_most(documents, ORDER, most_contexts)
-        folded, least_word = count_most(documents, ORDER, most_contexts, folded_bytes()[text])
+        shorter, least = count_most(documents, ORDER - 1, most_contexts)
+        plain, least_of_seven = with_sevens(shorter, documents, least, most_contexts)
+        folded, least_of_word = count_most(documents, ORDER - 1, most_contexts, folded_bytes()[text])
         words = only_words(folded)
         model = cls(
             np.concatenate([plain.contexts, words.contexts]),
@@ -93,18 +95,10 @@ class MixingModel:
         if len(text):
             counted = model._counted
             totals = np.diff(np.concatenate([[0], np.cumsum(counted.counts, dtype=np.int64)])[counted.starts])
+            parts = [len(shorter.contexts), len(plain.contexts) - len(shorter.contexts), len(words.contexts)]
+            enough = totals > np.repeat([least, least_of_seven, least_of_word], parts)
             places = min(most_places, len(text))
-            learn(
-                text,
-                documents.offsets,
-                places,
-                least,
-                least_word,
-                totals,
-                counted,
-                model._tables,
-                model._weights,
-            )
+            learn(text, documents.offsets, places, enough, counted, model._tables, model._weights)
         model._weights = np.clip(model._weights, -(1 << 31), (1 << 31) - 1).astype(np.int32)
         return model
 

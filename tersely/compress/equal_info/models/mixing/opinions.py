@@ -9,7 +9,7 @@ know nothing choose the set of weights, and within the set each opinion is weigh
     ...                                                      -/
 
 Logistic mixing is that of M. Mahoney, "Adaptive Weighing of Context Models for Lossless Data Compression" (2005), in integers.
-Numbers are ``K`` opinions: of the suffixes of 0 to 6 bytes, and of the word.
+Numbers are ``K`` opinions: of the suffixes of 0 to 7 bytes, and of the word.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from tersely.compress.equal_info.models.mixing.counted import Tables
 from tersely.compress.logistic import EDGE, LOGARITHMS
 
-ORDER = 6
+ORDER = 7
 """Bytes of the longest context."""
 WORD = ORDER + 1
 """The place of the opinion of the word."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from tersely.compress.equal_info.models.mixing.counted import Counted, Tables
 from tersely.compress.equal_info.models.mixing.opinions import OPINIONS, WORD, weigh
-from tersely.compress.equal_info.models.mixing.words import word_of
+from tersely.compress.equal_info.models.mixing.words import SPACE, word_of
 from tersely.compress.equal_info.models.parts import sum_up_one
 from tersely.compress.equal_info.models.rows import longest_row, row_of
 from tersely.compress.logistic import EDGE
@@ -68,10 +68,16 @@ def distributions(
 
 @numba.njit(cache=True, nogil=True)
 def known_parts(wanted: Any, counted: Counted) -> Any:
-    """What counts of contexts: the longest suffix that is there, or the word where that is longer; uint64."""
+    """What counts of contexts: the longest suffix that is there, or the word where that is longer; uint64.
+
+    A byte that is no letter counts even where it was never seen: a word may begin behind it.
+    """
     found = np.empty(wanted.size, np.uint64)
     for i in range(wanted.size):
         found[i] = counted.contexts[longest_row(wanted[i], counted.contexts, counted.slots)]
+        last = wanted[i] & np.uint64(255)
+        if found[i] == np.uint64(1) and wanted[i] > np.uint64(1) and counted.folded[last] == SPACE:
+            found[i] = np.uint64(256) | last
         word = word_of(wanted[i], counted.folded)
         if word >> np.uint64(1) > found[i] and row_of(word, counted.contexts, counted.slots) >= 0:
             mark = np.uint64(1)

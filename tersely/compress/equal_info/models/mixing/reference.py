@@ -27,7 +27,7 @@ class PlainMixing:
         self.weights: dict[tuple[int, ...], int] = {}
         for text in documents:
             for i, byte in enumerate(text):
-                for length in range(min(i, 6) + 1):
+                for length in range(min(i, 7) + 1):
                     self.contexts[text[i - length : i]][byte] += 1
                 if word := _word(text[max(0, i - 6) : i]):
                     self.words[word][byte] += 1
@@ -37,7 +37,7 @@ class PlainMixing:
             state = (state * 6364136223846793005 + 1442695040888963407) & _MASK
             text, i = places[(state >> 32) * len(places) >> 32]
             state = (state * 6364136223846793005 + 1442695040888963407) & _MASK
-            shown = (state >> 32) * 7 >> 32
+            shown = (state >> 32) * 8 >> 32
             self._learn(text[max(0, i - shown) : i], text[i], 7 + drawn * 5 // len(places))
 
     def known(self, context: bytes) -> bytes:
@@ -50,6 +50,7 @@ class PlainMixing:
             if not part
             or self.contexts[part].total() > 1
             or (len(part) == len(word) and self.words[word].total() > 1)
+            or (len(part) == 1 and not _word(b" " + part))
         )
 
     def sums(self, context: bytes) -> list[int]:
@@ -65,9 +66,9 @@ class PlainMixing:
         return sum_up(np.array([[parts[byte] for byte in range(256, 512)]], np.uint32))[0].tolist()
 
     def _counters(self, context: bytes, leave: int | None) -> list[Counter[int]]:
-        """What followed the suffixes of 0 to 6 bytes and the word, where that was seen twice; without one time of ``leave``."""
+        """What followed the suffixes of 0 to 7 bytes and the word, where that was seen twice; without one time of ``leave``."""
         found = [self.contexts[context[len(context) - n :]] for n in range(len(context) + 1)]
-        found = [*found, *[Counter[int]()] * (7 - len(found)), self.words[_word(context)]]
+        found = [*found, *[Counter[int]()] * (8 - len(found)), self.words[_word(context)]]
         once = Counter[int]() if leave is None else Counter([leave])
         left = [one - once for one in found]
         return [one if n == 0 or one.total() > 1 else Counter() for n, one in enumerate(left)]
@@ -75,8 +76,8 @@ class PlainMixing:
     def _opinions(self, counters: list[Counter[int]], node: int) -> list[tuple[tuple[int, ...], int]]:
         """For each counter that knows the bit of ``node``, its place among the weights and its logistic."""
         tallies = [(_passing(one, 2 * node), _passing(one, 2 * node + 1)) for one in counters]
-        longest = max(n for n in range(7) if n == 0 or counters[n])
-        judge = max(n for n in range(7) if n == 0 or sum(tallies[n]))
+        longest = max(n for n in range(8) if n == 0 or counters[n])
+        judge = max(n for n in range(8) if n == 0 or sum(tallies[n]))
         chosen = (judge, _size(sum(tallies[judge])), min(2, longest - judge))
         return [
             ((*chosen, n, _size(n0 + n1), min(3, n0, n1)), min(EDGE, max(-EDGE, _LOGS[n1] - _LOGS[n0])))
