@@ -146,7 +146,7 @@ def test_files_that_are_no_such_model_are_refused(tmp_path):
     assert isinstance(load_model(file), NgramModel)
 
 
-@pytest.mark.parametrize("damage", ["starts", "following", "weights", "plain", "contexts"])
+@pytest.mark.parametrize("damage", ["starts", "following", "weights", "plain", "no plain", "contexts"])
 def test_a_damaged_file_is_refused(damage, tmp_path):
     small = MixingModel.train(DOCUMENTS)
     contexts, starts, following, counts = (array.copy() for array in small._arrays)
@@ -159,6 +159,8 @@ def test_a_damaged_file_is_refused(damage, tmp_path):
         weights = weights[1:]
     elif damage == "plain":
         plain = len(contexts) + 1
+    elif damage == "no plain":
+        plain = None
     else:
         contexts[[1, 2]] = contexts[[2, 1]]
     MixingModel(contexts, starts, following, counts, weights, plain).save(tmp_path / "model.safetensors")

@@ -76,10 +76,12 @@ class MixingModel:
             most_places: of the text, to learn weights from: a byte each, behind up to 7 others.
 
         Raises:
-            TokenizeError: a text is no text.
+            TokenizeError: a text is no text, or there is too much.
         """
         documents = one_buffer(texts)
         text = documents.values
+        if len(text) >= 1 << 32:
+            raise TokenizeError(f"texts have {len(text):,} bytes: learn from a sample of less than 4 GiB")
         shorter, least = count_most(documents, ORDER - 1, most_contexts)
         plain, least_of_seven = with_sevens(shorter, documents, least, most_contexts)
         folded, least_of_word = count_most(documents, ORDER - 1, most_contexts, folded_bytes()[text])
@@ -149,7 +151,8 @@ class MixingModel:
             raise TokenizeError(f"{file} cannot be read as a mixing model: {error}") from error
         if about.get("type") != "mixing" or about.get("version") != 1:
             raise TokenizeError(f"{file} holds no mixing model of version 1: train it again")
-        model = cls(*arrays, plain=int(about["plain"]))
+        plain = about.get("plain")
+        model = cls(*arrays, plain=plain if isinstance(plain, int) else 0)
         if not model._is_sound():
             raise TokenizeError(f"{file} is damaged: train the model again")
         return model
@@ -160,6 +163,7 @@ class MixingModel:
         types = [array.dtype for array in (*self._arrays, self._weights)]
         return (
             types == [np.uint64, np.int64, np.uint8, np.uint32, np.int32]
+            and contexts.ndim == 1
             and 0 < self._plain <= len(contexts)
             and contexts[0] == EMPTY
             and contexts[self._plain - 1] < 2 << 8 * ORDER

@@ -1,7 +1,7 @@
 """The word before a byte, as far as a context shows it: a context of its own, whose number begins with a two.
 
-Letters are lowered and whatever stands before the word is the same to it: "The" behind a quote and "the" behind a space are counted as one,
-``0x2_20_74_68_65``. A context that does not show where its word begins has none.
+Letters are lowered, and whatever stands before the word is the same to it: "The" behind a quote and "the" behind a space are
+counted as one, ``0x2_20_74_68_65``. A context that does not show where its word begins has none.
 """
 
 from __future__ import annotations
