@@ -74,10 +74,11 @@ class _Bytes(click.ParamType):
 )
 @click.option(
     "--model",
-    type=click.Choice(["ngram", "neural"]),
+    type=click.Choice(["ngram", "mixing", "neural"]),
     default="ngram",
     show_default=True,
-    help="Model of bytes that a code is built by (equal-info); neural is for a machine with a GPU.",
+    help="Model of bytes that a code is built by (equal-info); mixing takes longer for longer tokens, neural is for a machine with "
+    "a GPU.",
 )
 @click.option(
     "--sample-bytes",

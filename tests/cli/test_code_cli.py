@@ -9,6 +9,7 @@ from codes import TEXTS
 from tersely import load_tokenizer
 from tersely.cli.main import cli
 from tersely.compress import EqualInfoTokenizer
+from tersely.compress.equal_info.models import MixingModel, load_model
 from tersely.corpus import find_sources, prepare
 from tersely.shards import ShardFolder, verify
 
@@ -85,3 +86,16 @@ def test_what_makes_no_sense_is_refused(arguments, words, folder, monkeypatch):
     monkeypatch.chdir(folder)
     done = run(*arguments)
     assert words in str(getattr(done.exception, "message", done.exception))
+
+
+def test_a_code_is_trained_by_the_model_that_is_named(folder, tmp_path):
+    made = run(
+        *("train", "equal-info", folder / "held.jsonl", "--model", "mixing", "--bits", 10, "--carry", 0),
+        *("--out", tmp_path / "code"),
+    )
+    assert made.exception is None, made.output
+    assert isinstance(load_model(tmp_path / "code" / "model.safetensors"), MixingModel)
+    done = run("inspect", tmp_path / "code", "--held-out", folder / "held.jsonl", "--json")
+    figures = json.loads(done.output)
+    assert figures["failures"] == 0
+    assert figures["model_bits_per_byte"] < figures["bits_per_byte"]

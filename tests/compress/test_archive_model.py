@@ -13,7 +13,7 @@ from tersely.compress.archive.codec import Codec
 from tersely.compress.archive.model import coder, fingerprint, reference
 from tersely.compress.archive.model.compiled import sources
 from tersely.compress.archive.model.histories import histories
-from tersely.compress.archive.model.tables import EDGE, squash_table, stretch_table
+from tersely.compress.logistic import EDGE, squash_table, stretch_table
 
 MEMORY = 1 << 20
 TEXT = b"The cat sat on the mat.\nThe cat said that the mat was flat; caf\xc3\xa9, 1,234.50!\n"

@@ -16,6 +16,8 @@ from typing import Any
 
 import numba
 
+from tersely.compress import logistic
+
 _njit: Any = numba.njit  # whose types do not name every option
 
 
@@ -30,8 +32,8 @@ def door(function: Any) -> Any:
 
 
 def sources() -> int:
-    """A number that tells whether anything in this folder has changed."""
+    """A number that tells whether anything in this folder has changed, or the tables that it builds on."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in [*sorted(Path(__file__).parent.glob("*.py")), Path(logistic.__file__)]:
         digest.update(path.read_bytes())
     return 1 + int.from_bytes(digest.digest()[:7])

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tersely.compress.archive.model.histories import histories
-from tersely.compress.archive.model.tables import EDGE, reciprocal_table, squash_table, stretch_table
+from tersely.compress.logistic import EDGE, reciprocal_table, squash_table, stretch_table
 
 SMALLEST, LARGEST = 1 << 20, 1 << 30
 """Bytes of slots that a model may have."""

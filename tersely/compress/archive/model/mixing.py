@@ -45,7 +45,7 @@ from tersely.compress.archive.model.memory import (
     SSE_STEPS,
     SSE_WIDTH,
 )
-from tersely.compress.archive.model.tables import (
+from tersely.compress.logistic import (
     COUNT_LIMIT,
     EDGE,
     reciprocal_table,

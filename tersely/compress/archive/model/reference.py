@@ -6,7 +6,7 @@ One object for each thing that learns, one call for each bit, Python's own integ
 from __future__ import annotations
 
 from tersely.compress.archive.model.histories import histories
-from tersely.compress.archive.model.tables import EDGE, squash_table, stretch_table
+from tersely.compress.logistic import EDGE, squash_table, stretch_table
 
 _SQUASH = [int(p) for p in squash_table()]
 _STRETCH = [int(x) for x in stretch_table()]

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
+from tersely.compress.equal_info.contexts import EMPTY
 from tersely.ragged import Ragged
 
 _SYMBOL = 9
@@ -42,15 +43,33 @@ class Counts(NamedTuple):
     seldom: Any
 
 
-def count_bytes(documents: Ragged, order: int, least: int) -> Counts:
+def count_most(
+    documents: Ragged, order: int, most_contexts: int, before: Any | None = None
+) -> tuple[Counts, int]:
+    """``count_bytes`` of what was seen twice, or as often as it takes to have at most ``most_contexts``; and how often."""
+    least = 2
+    counts = count_bytes(documents, order, least, before)
+    while len(counts.contexts) > most_contexts:
+        least *= 2
+        counts = count_bytes(documents, order, least, before)
+    if not len(counts.contexts):
+        none = np.zeros(0, np.uint8)
+        empty = np.array([EMPTY], np.uint64)
+        counts = Counts(empty, np.zeros(2, np.int64), none, none.astype(np.uint32), counts.seldom)
+    return counts, least
+
+
+def count_bytes(documents: Ragged, order: int, least: int, before: Any | None = None) -> Counts:
     """Counts what follows each context of up to ``order`` bytes.
 
     Args:
         documents: rows of uint8; a context never reaches over the start of its document.
         order: the longest context, at most 6.
         least: contexts that occur less often are left out, but for the empty one.
+        before: shape ``(B,)``, uint8, what contexts are made of, if it is not the text itself.
     """
-    places = _places(documents.values, documents.offsets, order)
+    made_of = documents.values if before is None else before
+    places = _places(documents.values, made_of, documents.offsets, order)
     places.sort()
     packed, ends, following, counts, seldom = _collect(places, order, least)
     order_of = np.argsort(packed, kind="stable")
@@ -61,17 +80,16 @@ def count_bytes(documents: Ragged, order: int, least: int) -> Counts:
 
 
 @numba.njit(cache=True, nogil=True)
-def _places(text: Any, offsets: Any, order: int) -> Any:
+def _places(text: Any, made_of: Any, offsets: Any, order: int) -> Any:
     """A number for each byte of the text: what stands before it, nearest highest, and the byte."""
     found = np.empty(text.size, np.uint64)
     top = np.uint64(_SYMBOL * (order - 1))
     for row in range(offsets.size - 1):
         before = np.uint64(0)
         for i in range(offsets[row], offsets[row + 1]):
-            byte = np.uint64(text[i])
-            found[i] = (before << np.uint64(8)) | byte
+            found[i] = (before << np.uint64(8)) | np.uint64(text[i])
             if order:
-                before = (before >> np.uint64(_SYMBOL)) | ((byte + np.uint64(1)) << top)
+                before = (before >> np.uint64(_SYMBOL)) | ((np.uint64(made_of[i]) + np.uint64(1)) << top)
     return found
 
 

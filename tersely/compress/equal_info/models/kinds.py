@@ -7,6 +7,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 
+from tersely.compress.equal_info.models.mixing import MixingModel
 from tersely.compress.equal_info.models.ngram import NgramModel
 from tersely.compress.equal_info.models.protocol import ByteModel
 from tersely.errors import TokenizeError
@@ -18,6 +19,8 @@ class Model(StrEnum):
 
     NGRAM = "ngram"
     """Counts of up to 6 bytes and what followed: seconds, and the same on every machine."""
+    MIXING = "mixing"
+    """Counts of up to 7 bytes and of words, mixed by learned weights: a minute or two, and the same on every machine."""
     NEURAL = "neural"
     """A small transformer that sees up to 7 bytes: for a GPU, where it takes minutes."""
 
@@ -28,6 +31,8 @@ def train_model(
     """A model of ``texts``; ``on_progress`` is called with steps done and all steps, where there are any."""
     if kind is Model.NGRAM:
         return NgramModel.train(texts)
+    if kind is Model.MIXING:
+        return MixingModel.train(texts)
     from tersely.compress.equal_info.models.neural import NeuralModel
 
     return NeuralModel.train(texts, on_progress=on_progress)
@@ -46,6 +51,8 @@ def load_model(file: str | Path) -> ByteModel:
             kind = json.loads((stored.metadata() or {}).get("model", "{}")).get("type")
     except (OSError, ValueError, SafetensorError) as error:
         raise TokenizeError(f"{file} cannot be read as a model: {error}") from error
+    if kind == Model.MIXING:
+        return MixingModel.load(file)
     if kind != Model.NEURAL:
         return NgramModel.load(file)
     from tersely.compress.equal_info.models.neural import NeuralModel

@@ -20,9 +20,9 @@ from typing import Any
 import numba
 import numpy as np
 
-from tersely.compress.equal_info.contexts import EMPTY, shorter
-from tersely.compress.equal_info.models.count import Counts, count_bytes
+from tersely.compress.equal_info.models.count import Counts, count_most
 from tersely.compress.equal_info.models.parts import sum_up_one
+from tersely.compress.equal_info.models.rows import hashed, longest_rows, suffix_rows
 from tersely.errors import TokenizeError, UsageError
 from tersely.tokenize.batch import one_buffer
 from tersely.tokenize.protocol import Texts, config_fingerprint
@@ -64,21 +64,7 @@ class NgramModel:
         """
         if not 0 <= order <= LONGEST_ORDER:
             raise UsageError(f"no contexts of {order} bytes: order is 0 to {LONGEST_ORDER}")
-        documents = one_buffer(texts)
-        least = 2
-        counts = count_bytes(documents, order, least)
-        while len(counts.contexts) > most_contexts:
-            least *= 2
-            counts = count_bytes(documents, order, least)
-        if not len(counts.contexts):
-            none = np.zeros(0, np.uint8)
-            counts = Counts(
-                np.array([EMPTY], np.uint64),
-                np.zeros(2, np.int64),
-                none,
-                none.astype(np.uint32),
-                counts.seldom,
-            )
+        counts, _ = count_most(one_buffer(texts), order, most_contexts)
         return cls(counts, order)
 
     @property
@@ -94,11 +80,11 @@ class NgramModel:
 
     def known(self, contexts: Any) -> Any:
         """The longest suffix of each context that was counted; shape ``(N,)``, uint64."""
-        return self._counts.contexts[_rows(contexts, self._counts.contexts, self._slots)]
+        return self._counts.contexts[longest_rows(contexts, self._counts.contexts, self._slots)]
 
     def cdf(self, contexts: Any) -> Any:
         """The distributions after contexts, shape ``(N, 257)``, int32, from 0 to 65,536."""
-        rows = _rows(np.ascontiguousarray(contexts, np.uint64), self._counts.contexts, self._slots)
+        rows = longest_rows(np.ascontiguousarray(contexts, np.uint64), self._counts.contexts, self._slots)
         counts = self._counts
         return _cdf(rows, self._mixed, self._shorter, *counts[1:4], self._discounts)
 
@@ -130,12 +116,12 @@ class NgramModel:
 
     @functools.cached_property
     def _slots(self) -> Any:
-        return _hashed(self._counts.contexts)
+        return hashed(self._counts.contexts)
 
     @functools.cached_property
     def _shorter(self) -> Any:
         """For each context the row of the one without its first byte, -1 for the empty one."""
-        return _suffixes(self._counts.contexts, self._slots)
+        return suffix_rows(self._counts.contexts, self._slots)
 
     @functools.cached_property
     def _mixed(self) -> Any:
@@ -154,64 +140,6 @@ def _discounts(seldom: Any) -> Any:
             off = (seen << _DISCOUNT) - ((seen + 1) * more * once << _DISCOUNT) // (here * (once + 2 * twice))
             found[length, seen - 1] = min(max(off, 1 << _DISCOUNT - 3), (seen << _DISCOUNT) - 1)
     return found
-
-
-@numba.njit(cache=True, nogil=True)
-def _slot(context: Any, bits: int) -> Any:
-    return np.int64((context * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits))
-
-
-@numba.njit(cache=True, nogil=True)
-def _hashed(contexts: Any) -> Any:
-    """A hash table of the rows of contexts, at most half full; -1 where it is empty."""
-    bits = 4
-    while (1 << bits) < 2 * contexts.size:
-        bits += 1
-    slots = np.full(1 << bits, -1, np.int32)
-    for row in range(contexts.size):
-        slot = _slot(contexts[row], bits)
-        while slots[slot] >= 0:
-            slot = (slot + 1) & (slots.size - 1)
-        slots[slot] = row
-    return slots
-
-
-@numba.njit(cache=True, nogil=True)
-def _row(context: Any, contexts: Any, slots: Any) -> Any:
-    """The row of a context, -1 if it is not there."""
-    bits = 0
-    while (1 << bits) < slots.size:
-        bits += 1
-    slot = _slot(context, bits)
-    while slots[slot] >= 0 and contexts[slots[slot]] != context:
-        slot = (slot + 1) & (slots.size - 1)
-    return np.int64(slots[slot])
-
-
-@numba.njit(cache=True, nogil=True)
-def _rows(wanted: Any, contexts: Any, slots: Any) -> Any:
-    """The row of the longest suffix that is there, for each context."""
-    rows = np.empty(wanted.size, np.int64)
-    for i in range(wanted.size):
-        context = wanted[i]
-        row = _row(context, contexts, slots)
-        while row < 0:
-            context = shorter(context)
-            row = _row(context, contexts, slots)
-        rows[i] = row
-    return rows
-
-
-@numba.njit(cache=True, nogil=True)
-def _suffixes(contexts: Any, slots: Any) -> Any:
-    rows = np.full(contexts.size, -1, np.int64)
-    for row in range(1, contexts.size):
-        context = shorter(contexts[row])
-        rows[row] = _row(context, contexts, slots)
-        while rows[row] < 0:
-            context = shorter(context)
-            rows[row] = _row(context, contexts, slots)
-    return rows
 
 
 @numba.njit(cache=True, nogil=True)

@@ -15,6 +15,9 @@ EDGE = 3071
 COUNT_LIMIT = 1023
 """The largest count that a place of an adaptive map can hold."""
 
+LOGARITHMS = 4096
+"""Counts below this have a logarithm in the table."""
+
 _ONE = 1 << 96
 
 
@@ -43,6 +46,24 @@ def stretch_table() -> Any:
 def reciprocal_table() -> Any:
     """For a place that was seen ``n`` times, how far it moves next time: 1 / (n + 1.5) of 65,536ths; int32."""
     return np.array([131072 // (2 * n + 3) for n in range(COUNT_LIMIT + 1)], np.int32)
+
+
+def log_table() -> Any:
+    """For each count ``n`` below ``LOGARITHMS``, ``ln(2 n + 1)`` in 256ths, rounded to the nearest; int32.
+
+    ``table[ones] - table[zeros]`` is the logistic of a bit that was seen so often, each counted half a time more.
+    """
+    table = np.empty(LOGARITHMS, np.int32)
+    total = 0
+    for n in range(LOGARITHMS):
+        table[n] = (256 * total + _ONE // 2) // _ONE
+        power = _ONE // (2 * n + 2)  # ln((2 n + 3) / (2 n + 1)) is 2 artanh(1 / (2 n + 2))
+        odd = 1
+        while power:
+            total += 2 * power // odd
+            power //= (2 * n + 2) ** 2
+            odd += 2
+    return table
 
 
 def _exponential(x: int) -> int:
