@@ -60,10 +60,10 @@ class _Bytes(click.ParamType):
 )
 @click.option(
     "--bits",
-    type=click.IntRange(9, 24),
+    type=int,
     default=16,
     show_default=True,
-    help="Bits of an id (equal-info).",
+    help="Bits of an id, 9 to 24 (equal-info).",
 )
 @click.option(
     "--carry",

@@ -99,3 +99,9 @@ def test_a_code_is_trained_by_the_model_that_is_named(folder, tmp_path):
     figures = json.loads(done.output)
     assert figures["failures"] == 0
     assert figures["model_bits_per_byte"] < figures["bits_per_byte"]
+
+
+def test_eight_bits_are_refused_with_the_reason(folder):
+    done = run("train", "equal-info", folder / "train.jsonl", "--bits", 8, "--out", folder / "none")
+    assert "no room for 256 byte cells and a stop cell" in str(done.exception)
+    assert not (folder / "none").exists()
