@@ -1,0 +1,125 @@
+"""The tables of a model that have a row for each id: input embeddings, head, and the head's bias."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tersely.embeddings.transfer.methods import Method
+from tersely.errors import EmbeddingError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of a model.
+
+    Attributes:
+        inputs: ``(rows, D)``.
+        head: ``(rows, D)``; None where the model has none, or it is the inputs.
+        bias: ``(rows,)``; None where the head has none.
+    """
+
+    inputs: Tensor
+    head: Tensor | None
+    bias: Tensor | None
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> Tables:
+        """The tables themselves, not copies."""
+        inputs: Any = model.get_input_embeddings()
+        head: Any = model.get_output_embeddings()
+        if head is None:
+            return cls(inputs.weight, None, None)
+        own = head.weight is not inputs.weight
+        return cls(inputs.weight, head.weight if own else None, getattr(head, "bias", None))
+
+
+def check_model(model: Any, used: int) -> None:
+    """Refuses models whose rows cannot be exchanged by these tables alone.
+
+    Args:
+        model: of transformers.
+        used: size of its vocabulary.
+
+    Raises:
+        EmbeddingError: adapters, quantised or missing tables, tables for each layer, or fewer rows than ids.
+    """
+    name = type(model).__name__
+    if getattr(model, "peft_config", None) or any(".lora_" in part for part, _ in model.named_parameters()):
+        raise EmbeddingError(f"{name} carries adapters: merge them first, with model.merge_and_unload()")
+    if not hasattr(model, "get_input_embeddings"):
+        raise EmbeddingError(f"{name} is no model of transformers: load it with one of their Auto classes")
+    inputs, head = model.get_input_embeddings(), model.get_output_embeddings()
+    for part, kind in ((inputs, nn.Embedding), (head, nn.Linear)):
+        if part is None and kind is nn.Linear:
+            continue
+        if not isinstance(part, kind) or not part.weight.is_floating_point() or part.weight.is_meta:
+            raise EmbeddingError(
+                f"the {kind.__name__} with the rows of {name} is {type(part).__name__}, quantised or not loaded: load the "
+                "model in bfloat16 or float32"
+            )
+    rows = inputs.weight.shape[0]
+    if rows < used or (head is not None and head.weight.shape[0] != rows):
+        raise EmbeddingError(
+            f"{name} has {rows} rows of inputs and {used} ids in its tokenizer: give the tokenizer that it was trained with"
+        )
+    _refuse_other_tables(model, inputs, rows)
+
+
+def _refuse_other_tables(model: Any, inputs: nn.Embedding, rows: int) -> None:
+    """Tables for each layer (Gemma 3n) hold what no method here knows how to make."""
+    for name, part in model.named_modules():
+        if not isinstance(part, nn.Embedding) or part.weight is inputs.weight:
+            continue
+        if part.num_embeddings == rows or "per_layer" in name:
+            raise EmbeddingError(
+                f"{name} is another table with a row for each id, which cannot be exchanged yet: take a model without "
+                "embeddings for each layer"
+            )
+
+
+@torch.no_grad()
+def exchange(model: Any, method: Method, used: int, size: int, padding: int | None) -> None:
+    """Writes the new rows into the model, whose tables get the new size; ties stay, and so does what pads the tables if the
+    vocabulary keeps its size.
+
+    Args:
+        model: is changed.
+        method: makes the rows.
+        used: size of the old vocabulary.
+        size: size of the new one.
+        padding: the new id for padding.
+    """
+    tables = Tables.of(model)
+    spare = tables.inputs.shape[0] - used if size == used else 0
+    made = [
+        None if table is None else _made(table, method, used, spare)
+        for table in (tables.inputs, tables.head, tables.bias)
+    ]
+    model.resize_token_embeddings(size + spare, mean_resizing=False)
+    tables = Tables.of(model)
+    for table, rows in zip((tables.inputs, tables.head, tables.bias), made, strict=True):
+        if table is not None and rows is not None:
+            table.copy_(rows)
+    inputs = model.get_input_embeddings()
+    inputs.padding_idx = None if inputs.padding_idx is None else padding
+
+
+def _made(table: Tensor, method: Method, used: int, spare: int) -> Tensor:
+    """The new rows of a table, in its dtype, on the CPU."""
+    flat = table.detach().cpu()
+    rows = method.rows(as_rows(flat[:used]))
+    new = torch.from_numpy(rows).to(table.dtype).reshape(-1, *table.shape[1:])
+    return torch.cat([new, flat[used:]]) if spare else new
+
+
+def as_rows(table: Tensor) -> np.ndarray[Any, Any]:
+    """float32 ``(V, D)``; a bias has one column."""
+    return table.detach().float().cpu().reshape(table.shape[0], -1).numpy()
