@@ -27,7 +27,7 @@ def translate_settings(model: Any, source: Any, used: Any) -> list[str]:
             if value is None:
                 continue
             new = [
-                _translated(number, source, used)
+                _translated(number, key, source, used)
                 for number in (value if isinstance(value, list) else [value])
             ]
             kept = [number for number in new if number is not None]
@@ -43,12 +43,14 @@ def translate_settings(model: Any, source: Any, used: Any) -> list[str]:
     return lost
 
 
-def _translated(number: int, source: Any, used: Any) -> int | None:
-    """The id of the same special token, or of that which has its part."""
+def _translated(number: int, key: str, source: Any, used: Any) -> int | None:
+    """The id of the same special token, or of that which has its part: that which the setting names, if it has several."""
     token = source.convert_ids_to_tokens(number) if 0 <= number < len(source) else None
     vocabulary = used.get_vocab()
     if token in vocabulary and token in used.all_special_tokens:
         return vocabulary[token]
     parts = parts_of(used)
     same = [parts[part] for part, other in parts_of(source).items() if other == token and part in parts]
+    named = parts.get(key.removesuffix("_id"))
+    same = [named] if named in same else same
     return vocabulary.get(same[0] if same else token)

@@ -13,10 +13,10 @@ from tersely.embeddings.transfer.quality import Quality
 
 @dataclass(frozen=True)
 class Norms:
-    """Lengths of rows of a table, where a vocabulary of text is concerned.
+    """Lengths of rows of a table.
 
     Attributes:
-        before: median of the old rows.
+        before: median of the old rows that stand for text.
         after: median of the new rows.
         by_origin: median of the new rows of each origin.
     """
@@ -96,13 +96,9 @@ class SwapReport:
 
 
 def norms_of(
-    old: np.ndarray[Any, Any],
-    ordinary: np.ndarray[Any, Any],
-    new: np.ndarray[Any, Any],
-    origins: np.ndarray[Any, Any],
+    before: np.ndarray[Any, Any], after: np.ndarray[Any, Any], origins: np.ndarray[Any, Any]
 ) -> Norms:
-    """Lengths of the rows of a table, ``(V_old, D)`` and ``(V_new, D)``; special tokens count by their origin only."""
-    before, after = np.linalg.norm(old, axis=1)[ordinary], np.linalg.norm(new, axis=1)
+    """What is told of the lengths of the old rows of text and of all new rows, ``(V_new,)``."""
     kinds = [(str(origin), after[origins == number]) for number, origin in enumerate(ORIGINS)]
     by_origin = {name: float(np.median(lengths)) for name, lengths in kinds if len(lengths)}
     return Norms(float(np.median(before)), float(np.median(after)), by_origin)

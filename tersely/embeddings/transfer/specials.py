@@ -85,10 +85,10 @@ def _template(source: Any, library: Tokenizer) -> TemplateProcessing | None:
     """What the source puts around one text and around two, as a step of ``tokenizers``; None if it puts nothing."""
     texts = ["a", "b"]
     bare = [source(text, add_special_tokens=False)["input_ids"] for text in texts]
-    single = _around(source, source(texts[0]), bare[:1])
+    single = _around(source, source(texts[0], return_token_type_ids=True), bare[:1])
     if len(single) == 1:
         return None
-    pair = _around(source, source(*texts), bare)
+    pair = _around(source, source(*texts, return_token_type_ids=True), bare)
     spelled = {piece.rpartition(":")[0] for piece in single + pair if piece[0] != "$"}
     ids = [(token, library.token_to_id(token)) for token in sorted(spelled)]
     return TemplateProcessing(single=single, pair=pair, special_tokens=ids)

@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tersely.embeddings.transfer.digits import digit_difference
 from tersely.embeddings.transfer.ids import translate_settings
-from tersely.embeddings.transfer.match import Match
+from tersely.embeddings.transfer.match import ORIGINS, Match, Origin
 from tersely.embeddings.transfer.methods import Fit, Mean, Method, MethodName
 from tersely.embeddings.transfer.passages import Word, count_words, passages
 from tersely.embeddings.transfer.pieces import Decomposition
@@ -26,7 +28,7 @@ from tersely.embeddings.transfer.specials import (
     split_chat_tokens,
     tokenizer_to_use,
 )
-from tersely.embeddings.transfer.tables import Tables, as_rows, check_model, exchange
+from tersely.embeddings.transfer.tables import Tables, check_model, exchange, row_lengths
 from tersely.embeddings.transfer.vocabulary import ByteView
 from tersely.errors import TokenizeError, UsageError, choose
 
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 
 MEASURED = 200
 """Held-out passages that are run through the model, before and after."""
+
+_WORTH_TELLING = 0.001
+"""Share of tokens without pieces of which a user is warned."""
 
 Progress = Callable[[str], None]
 """Is told what begins."""
@@ -108,6 +113,11 @@ def swap_tokenizer(
     warnings = translate_settings(model, source_tokenizer, used)
     if difference := digit_difference(pieces, new_pieces):
         warnings.append(difference)
+    if (share := _average_share(used, made, learned.held_out)) > _WORTH_TELLING:
+        warnings.append(
+            f"{share:.1%} of the tokens of held-out text have the mean of all rows, for the old vocabulary drops or cannot spell "
+            "them (blanks, line breaks): take them out of the texts, or train the model further"
+        )
     warnings += _warnings(source_tokenizer, used, learned, corpus)
     tell("measuring the swapped model")
     quality = measure.after(used)
@@ -152,18 +162,10 @@ def _exchange(
     model: Any, made: Method, match: Match, old: ByteView, new: ByteView, padding: int | None
 ) -> dict[str, Norms]:
     """Writes the rows; returns their lengths by table."""
-    tables = Tables.of(model)
-    before = {"inputs": as_rows(tables.inputs)[: len(old)].copy()}
-    if tables.head is not None:
-        before["head"] = as_rows(tables.head)[: len(old)].copy()
+    before = {name: row_lengths(table)[: len(old)] for name, table in Tables.of(model).named()}
     exchange(model, made, len(old), len(new), padding)
-    tables = Tables.of(model)
-    after = {"inputs": tables.inputs, "head": tables.head}
-    return {
-        name: norms_of(rows, match.ordinary, as_rows(table)[: len(new)], made.origins)
-        for name, rows in before.items()
-        if (table := after[name]) is not None
-    }
+    after = {name: row_lengths(table)[: len(new)] for name, table in Tables.of(model).named()}
+    return {name: norms_of(before[name][match.ordinary], after[name], made.origins) for name in before}
 
 
 def _warnings(source: Any, used: Any, learned: _Learned, corpus: Any) -> list[str]:
@@ -185,6 +187,14 @@ def _tokens_per_byte(tokenizer: Any, texts: list[str]) -> float | None:
         return None
     ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
     return sum(map(len, ids)) / sum(len(text.encode()) for text in texts)
+
+
+def _average_share(tokenizer: Any, made: Method, texts: list[str]) -> float:
+    """The share of the tokens of texts whose rows are the mean of all."""
+    if not texts:
+        return 0.0
+    ids = np.concatenate(tokenizer(texts, add_special_tokens=False)["input_ids"]).astype(np.int64)
+    return float(np.mean(made.origins[ids] == ORIGINS.index(Origin.AVERAGE)))
 
 
 class _Measure:

@@ -40,6 +40,10 @@ class Tables:
         own = head.weight is not inputs.weight
         return cls(inputs.weight, head.weight if own else None, getattr(head, "bias", None))
 
+    def named(self) -> list[tuple[str, Tensor]]:
+        """The tables with a vector for each id, by name."""
+        return [(name, table) for name in ("inputs", "head") if (table := getattr(self, name)) is not None]
+
 
 def check_model(model: Any, used: int) -> None:
     """Refuses models whose rows cannot be exchanged by these tables alone.
@@ -99,15 +103,14 @@ def exchange(model: Any, method: Method, used: int, size: int, padding: int | No
     """
     tables = Tables.of(model)
     spare = tables.inputs.shape[0] - used if size == used else 0
-    made = [
-        None if table is None else _made(table, method, used, spare)
-        for table in (tables.inputs, tables.head, tables.bias)
-    ]
+    parts = (tables.inputs, tables.head, tables.bias)
+    made = [None if part is None else _made(part, method, used, spare) for part in parts]
+    del parts, tables  # so that the old rows can go before the new ones are there twice
     model.resize_token_embeddings(size + spare, mean_resizing=False)
     tables = Tables.of(model)
-    for table, rows in zip((tables.inputs, tables.head, tables.bias), made, strict=True):
-        if table is not None and rows is not None:
-            table.copy_(rows)
+    for part, rows in zip((tables.inputs, tables.head, tables.bias), made, strict=True):
+        if part is not None and rows is not None:
+            part.copy_(rows)
     inputs = model.get_input_embeddings()
     inputs.padding_idx = None if inputs.padding_idx is None else padding
 
@@ -115,11 +118,11 @@ def exchange(model: Any, method: Method, used: int, size: int, padding: int | No
 def _made(table: Tensor, method: Method, used: int, spare: int) -> Tensor:
     """The new rows of a table, in its dtype, on the CPU."""
     flat = table.detach().cpu()
-    rows = method.rows(as_rows(flat[:used]))
+    rows = method.rows(flat[:used].float().reshape(used, -1).numpy())
     new = torch.from_numpy(rows).to(table.dtype).reshape(-1, *table.shape[1:])
     return torch.cat([new, flat[used:]]) if spare else new
 
 
-def as_rows(table: Tensor) -> np.ndarray[Any, Any]:
-    """float32 ``(V, D)``; a bias has one column."""
-    return table.detach().float().cpu().reshape(table.shape[0], -1).numpy()
+def row_lengths(table: Tensor) -> np.ndarray[Any, Any]:
+    """float32 ``(rows,)``: the length of each row."""
+    return torch.linalg.vector_norm(table.detach(), dim=1, dtype=torch.float32).cpu().numpy()
