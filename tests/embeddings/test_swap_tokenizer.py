@@ -226,6 +226,24 @@ def test_what_cannot_be_swapped_is_refused_by_name(source):
         swap_tokenizer(layered, source, target, "mean")
 
 
+def test_positions_counted_from_the_id_for_padding_keep_it():
+    from transformers import RobertaConfig, RobertaForMaskedLM
+
+    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    source, moved = (
+        fast(byte_level(size, specials=specials), **names)
+        for size, specials in ((400, ["<s>", "<pad>", "</s>"]), (420, ["<s>", "</s>", "<pad>"]))
+    )
+    config = RobertaConfig(**SMALL, vocab_size=400, max_position_embeddings=400, pad_token_id=1)
+    model = RobertaForMaskedLM(config).eval()
+    with pytest.raises(EmbeddingError, match="as id 1"):
+        swap_tokenizer(model, source, moved, "mean")
+    kept = fast(byte_level(420, specials=["</s>", "<pad>", "<s>"]), **names)
+    model, report = swap_tokenizer(model, source, kept, "mean")
+    assert model.config.pad_token_id == 1
+    assert logits(model, report.tokenizer).shape[-1] == len(kept)
+
+
 @pytest.fixture
 def saved(tmp_path, source):
     """Saves a model with its tokenizer, and a target, and returns their places and one for the result."""

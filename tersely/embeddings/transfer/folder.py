@@ -184,7 +184,7 @@ def _rows(model: Any, tokenizer: Any) -> list[Any]:
 def _output(model: Any, row: Any) -> Any:
     """Logits, or the last states of a model without a head."""
     decoding = {"decoder_input_ids": row} if model.config.is_encoder_decoder else {}
-    found = model(input_ids=row, **decoding)
+    found = model(input_ids=row, attention_mask=torch.ones_like(row), **decoding)
     return found.logits if hasattr(found, "logits") else found.last_hidden_state
 
 

@@ -49,7 +49,7 @@ def bits(model: Any, rows: list[list[int]]) -> float:
     found = 0.0
     for row in rows:
         ids = torch.tensor([row], device=model.device)
-        logits = model(input_ids=ids).logits[0, :-1].float()
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, :-1].float()
         found += float(torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum")) / math.log(2)
     return found
 
@@ -58,10 +58,11 @@ def bits(model: Any, rows: list[list[int]]) -> float:
 def states(model: Any, rows: list[list[int]]) -> Tensor:
     """The mean of the last hidden states of each row, float32 ``(N, D)``, of length one."""
     body = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
-    found = [
-        body(input_ids=torch.tensor([row], device=model.device)).last_hidden_state[0].float().mean(0)
-        for row in rows
-    ]
+    found = list[Tensor]()
+    for row in rows:
+        ids = torch.tensor([row], device=model.device)
+        last = body(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+        found.append(last[0].float().mean(0))
     return torch.nn.functional.normalize(torch.stack(found), dim=-1)
 
 

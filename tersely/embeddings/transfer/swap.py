@@ -28,7 +28,7 @@ from tersely.embeddings.transfer.specials import (
     split_chat_tokens,
     tokenizer_to_use,
 )
-from tersely.embeddings.transfer.tables import Tables, check_model, exchange, row_lengths
+from tersely.embeddings.transfer.tables import Tables, check_model, check_padding, exchange, row_lengths
 from tersely.embeddings.transfer.vocabulary import ByteView
 from tersely.errors import TokenizeError, UsageError, choose
 
@@ -81,7 +81,8 @@ def swap_tokenizer(
     Raises:
         UsageError: no such method, or no corpus for ``fit``.
         TokenizeError: a tokenizer is not of those kinds.
-        EmbeddingError: adapters, quantised embeddings, embeddings for each layer, or a tokenizer that is not the model's.
+        EmbeddingError: adapters, quantised embeddings, embeddings for each layer, a tokenizer that is not the model's, or
+            positions that are counted from an id for padding which would move.
     """
     chosen, owner = choose(MethodName, method), choose(SpecialTokens, special_tokens)
     tell = on_progress or (lambda step: None)
@@ -99,6 +100,7 @@ def swap_tokenizer(
     learned = _learn(corpus or ())
     tell("matching vocabularies")
     used: Any = tokenizer_to_use(source_tokenizer, target_tokenizer, owner)
+    check_padding(model, used.pad_token_id)
     new = ByteView.of(used)
     pieces, new_pieces = Decomposition(source_tokenizer, old), Decomposition(used, new)
     match = Match.of(old, pieces, new, special_rows(source_tokenizer, target_tokenizer, used, old, new))

@@ -82,10 +82,26 @@ def _refuse_other_tables(model: Any, inputs: nn.Embedding, rows: int) -> None:
     for name, part in model.named_modules():
         if not isinstance(part, nn.Embedding) or part.weight is inputs.weight:
             continue
-        if part.num_embeddings == rows or "per_layer" in name:
+        if (part.num_embeddings == rows and "position" not in name) or "per_layer" in name:
             raise EmbeddingError(
                 f"{name} is another table with a row for each id, which cannot be exchanged yet: take a model without "
                 "embeddings for each layer"
+            )
+
+
+def check_padding(model: Any, padding: int | None) -> None:
+    """Refuses to move the id for padding where positions are counted from it, as in RoBERTa.
+
+    Raises:
+        EmbeddingError: they are, and it would move.
+    """
+    for name, part in model.named_modules():
+        if not isinstance(part, nn.Embedding) or "position" not in name or part.padding_idx is None:
+            continue
+        if part.padding_idx != padding:
+            raise EmbeddingError(
+                f"{name} counts positions from the id for padding, {part.padding_idx}, which would be {padding}: train the "
+                f"tokenizer with the model's padding token as id {part.padding_idx}"
             )
 
 
