@@ -165,6 +165,23 @@ def test_ids_in_the_settings_follow_their_tokens(source):
     assert any("suppress_tokens" in sentence for sentence in report.warnings)
 
 
+def test_rows_of_sixteen_bits_are_copied_to_the_bit(source):
+    model = llama(source).to(torch.bfloat16)
+    old = model.get_output_embeddings().weight.clone()
+    larger = fast(byte_level(520), **GPT2_PARTS)
+    model, _ = swap_tokenizer(model, source, larger, "fit", TEXTS)
+    new = model.get_output_embeddings().weight
+    assert new.dtype == torch.bfloat16
+    for token, number in source.get_vocab().items():
+        assert (new[larger.get_vocab()[token]] == old[number]).all()
+
+
+def test_a_corpus_too_small_to_measure_on_is_told(source):
+    _, report = swap_tokenizer(llama(source), source, byte_level(420), "fit", TEXTS[:3])
+    assert report.quality is None
+    assert any("too small to measure on" in sentence for sentence in report.warnings)
+
+
 def test_numbers_that_are_cut_differently_are_warned_of(source):
     from tokenizers import pre_tokenizers
 

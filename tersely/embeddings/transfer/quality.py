@@ -71,3 +71,46 @@ def compare_states(before: Tensor, after: Tensor) -> Quality:
     nearest = [(part @ part.T).fill_diagonal_(-math.inf).argmax(1) for part in (before, after)]
     same = float((nearest[0] == nearest[1]).float().mean()) if len(before) > 1 else None
     return Quality(len(before), cosine=float((before * after).sum(1).mean()), neighbours=same)
+
+
+class Comparison:
+    """Measures a model, on the same passages, before and after its rows are exchanged.
+
+    Args:
+        model: of transformers, an encoder or a decoder.
+        texts: passages; those that are too long for its positions under one of the tokenizers are left out.
+        tokenizers: those before and after.
+    """
+
+    def __init__(self, model: Any, texts: list[str], *tokenizers: Any) -> None:
+        self._model, self._texts = model, _that_fit(model, texts, tokenizers)
+        self._decoder = generates(model)
+        self._before: Any = None
+
+    def before(self, tokenizer: Any) -> None:
+        """Remembers what the original gives."""
+        self._before = self._run(tokenizer) if self._texts else None
+
+    def after(self, tokenizer: Any) -> Quality | None:
+        """Compares with it."""
+        if not self._texts:
+            return None
+        now = self._run(tokenizer)
+        if not self._decoder:
+            return compare_states(self._before, now)
+        size = sum(len(text.encode()) for text in self._texts)
+        return Quality(len(self._texts), self._before / size, now / size)
+
+    def _run(self, tokenizer: Any) -> Any:
+        """Bits of all passages, or a state for each; the model's mode is left as it was."""
+        training = self._model.training
+        self._model.eval()
+        rows = rows_of(tokenizer, self._texts, self._decoder)
+        result = bits(self._model, rows) if self._decoder else states(self._model, rows)
+        self._model.train(training)
+        return result
+
+
+def _that_fit(model: Any, texts: list[str], tokenizers: tuple[Any, ...]) -> list[str]:
+    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+    return [text for text in texts if all(len(part(text)["input_ids"]) < longest - 2 for part in tokenizers)]

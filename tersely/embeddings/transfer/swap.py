@@ -20,7 +20,7 @@ from tersely.embeddings.transfer.match import ORIGINS, Match, Origin
 from tersely.embeddings.transfer.methods import Fit, Mean, Method, MethodName
 from tersely.embeddings.transfer.passages import Word, count_words, passages
 from tersely.embeddings.transfer.pieces import Decomposition
-from tersely.embeddings.transfer.quality import Quality, bits, compare_states, generates, rows_of, states
+from tersely.embeddings.transfer.quality import Comparison
 from tersely.embeddings.transfer.report import Norms, SwapReport, norms_of
 from tersely.embeddings.transfer.specials import (
     SpecialTokens,
@@ -86,14 +86,7 @@ def swap_tokenizer(
     """
     chosen, owner = choose(MethodName, method), choose(SpecialTokens, special_tokens)
     tell = on_progress or (lambda step: None)
-    if not hasattr(source_tokenizer, "backend_tokenizer"):
-        raise TokenizeError(
-            "the source tokenizer must tell its special tokens: load it with transformers' AutoTokenizer"
-        )
-    if isinstance(corpus, str):
-        raise UsageError("the corpus is one string: give a list of texts")
-    if corpus is None and chosen is MethodName.FIT:
-        raise UsageError("the method 'fit' learns from words: give corpus=texts, or choose method='mean'")
+    _check(chosen, source_tokenizer, corpus)
     old = ByteView.of(source_tokenizer)
     check_model(model, len(old))
     tell("counting words")
@@ -106,24 +99,19 @@ def swap_tokenizer(
     match = Match.of(old, pieces, new, special_rows(source_tokenizer, target_tokenizer, used, old, new))
     tell("making rows")
     made = Mean(match) if chosen is MethodName.MEAN else Fit(match, learned.words, pieces, new_pieces)
-    shown = _both_fit(model, learned.held_out, source_tokenizer, used)
-    measure = _Measure(model, shown)
     tell("measuring the model")
-    measure.before(source_tokenizer)
+    comparison = Comparison(model, learned.held_out, source_tokenizer, used)
+    comparison.before(source_tokenizer)
     tell("exchanging rows")
     norms = _exchange(model, made, match, old, new, used.pad_token_id)
     warnings = translate_settings(model, source_tokenizer, used)
+    warnings += _warnings(source_tokenizer, used, made, learned.held_out)
     if difference := digit_difference(pieces, new_pieces):
         warnings.append(difference)
-    if (share := _average_share(used, made, learned.held_out)) > _WORTH_TELLING:
-        warnings.append(
-            f"{share:.1%} of the tokens of held-out text have the mean of all rows, for the old vocabulary drops or cannot spell "
-            "them (blanks, line breaks): take them out of the texts, or train the model further"
-        )
-    warnings += _warnings(source_tokenizer, used, learned, corpus)
+    if corpus is not None and not learned.held_out:
+        warnings.append("the corpus is too small to measure on: give at least ten passages")
     tell("measuring the swapped model")
-    quality = measure.after(used)
-    report = SwapReport(
+    return model, SwapReport(
         method=str(chosen),
         vocab_size_before=len(old),
         vocab_size_after=len(new),
@@ -131,11 +119,21 @@ def swap_tokenizer(
         tokens_per_byte_after=_tokens_per_byte(used, learned.held_out),
         origins=made.origins,
         norms=norms,
-        quality=quality,
+        quality=comparison.after(used),
         warnings=warnings,
         tokenizer=used,
     )
-    return model, report
+
+
+def _check(method: MethodName, source_tokenizer: Any, corpus: Any) -> None:
+    if not hasattr(source_tokenizer, "backend_tokenizer"):
+        raise TokenizeError(
+            "the source tokenizer must tell its special tokens: load it with transformers' AutoTokenizer"
+        )
+    if isinstance(corpus, str):
+        raise UsageError("the corpus is one string: give a list of texts")
+    if corpus is None and method is MethodName.FIT:
+        raise UsageError("the method 'fit' learns from words: give corpus=texts, or choose method='mean'")
 
 
 def _learn(corpus: Iterable[str]) -> _Learned:
@@ -154,12 +152,6 @@ def _learn(corpus: Iterable[str]) -> _Learned:
     return _Learned(words, [held_out[place * len(held_out) // number] for place in range(number)])
 
 
-def _both_fit(model: Any, texts: list[str], *tokenizers: Any) -> list[str]:
-    """The passages that are not too long for the model's positions under any tokenizer."""
-    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
-    return [text for text in texts if all(len(part(text)["input_ids"]) < longest - 2 for part in tokenizers)]
-
-
 def _exchange(
     model: Any, made: Method, match: Match, old: ByteView, new: ByteView, padding: int | None
 ) -> dict[str, Norms]:
@@ -170,16 +162,18 @@ def _exchange(
     return {name: norms_of(before[name][match.ordinary], after[name], made.origins) for name in before}
 
 
-def _warnings(source: Any, used: Any, learned: _Learned, corpus: Any) -> list[str]:
+def _warnings(source: Any, used: Any, made: Method, texts: list[str]) -> list[str]:
+    """What the tokenizers, and texts in the new one, give cause to say."""
     found = list[str]()
     if split := split_chat_tokens(source, used):
         found.append(
             f"the chat template writes {', '.join(split[:8])}, no longer one id each: add them as special tokens to the new "
             "tokenizer before the swap"
         )
-    if corpus is not None and not learned.held_out:
+    if (share := _average_share(used, made, texts)) > _WORTH_TELLING:
         found.append(
-            "the corpus is too small to hold text out, so nothing was measured: give at least 10 passages"
+            f"{share:.1%} of the tokens of held-out text have the mean of all rows, for the old vocabulary drops or cannot spell "
+            "them (blanks, line breaks): take them out of the texts, or train the model further"
         )
     return found
 
@@ -197,35 +191,3 @@ def _average_share(tokenizer: Any, made: Method, texts: list[str]) -> float:
         return 0.0
     ids = np.concatenate(tokenizer(texts, add_special_tokens=False)["input_ids"]).astype(np.int64)
     return float(np.mean(made.origins[ids] == ORIGINS.index(Origin.AVERAGE)))
-
-
-class _Measure:
-    """Measures a model, on the same passages, before and after its rows are exchanged."""
-
-    def __init__(self, model: Any, texts: list[str]) -> None:
-        self._model, self._texts = model, texts
-        self._decoder = generates(model)
-        self._before: Any = None
-
-    def before(self, tokenizer: Any) -> None:
-        """Remembers what the original gives."""
-        self._before = self._run(tokenizer) if self._texts else None
-
-    def after(self, tokenizer: Any) -> Quality | None:
-        """Compares with it."""
-        if not self._texts:
-            return None
-        now = self._run(tokenizer)
-        if not self._decoder:
-            return compare_states(self._before, now)
-        size = sum(len(text.encode()) for text in self._texts)
-        return Quality(len(self._texts), self._before / size, now / size)
-
-    def _run(self, tokenizer: Any) -> Any:
-        """Bits of all passages, or a state for each; the model's mode is left as it was."""
-        training = self._model.training
-        self._model.eval()
-        rows = rows_of(tokenizer, self._texts, self._decoder)
-        result = bits(self._model, rows) if self._decoder else states(self._model, rows)
-        self._model.train(training)
-        return result

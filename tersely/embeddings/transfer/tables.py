@@ -64,7 +64,7 @@ def check_model(model: Any, used: int) -> None:
     for part, kind in ((inputs, nn.Embedding), (head, nn.Linear)):
         if part is None and kind is nn.Linear:
             continue
-        if not isinstance(part, kind) or not part.weight.is_floating_point() or part.weight.is_meta:
+        if not isinstance(part, kind) or not _plain(part.weight):
             raise EmbeddingError(
                 f"the {kind.__name__} with the rows of {name} is {type(part).__name__}, quantised or not loaded: load the "
                 "model in bfloat16 or float32"
@@ -75,6 +75,11 @@ def check_model(model: Any, used: int) -> None:
             f"{name} has {rows} rows of inputs and {used} ids in its tokenizer: give the tokenizer that it was trained with"
         )
     _refuse_other_tables(model, inputs, rows)
+
+
+def _plain(weight: Tensor) -> bool:
+    """Whether a table holds numbers as they are, of at least 16 bits."""
+    return weight.is_floating_point() and weight.dtype.itemsize > 1 and not weight.is_meta
 
 
 def _refuse_other_tables(model: Any, inputs: nn.Embedding, rows: int) -> None:
