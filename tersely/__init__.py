@@ -1,6 +1,6 @@
 """tersely: make sequences short before a GPU sees them, and never pad them after.
 
-The rooms (``tokenize``, ``compress``, ``kernels``, ``shards``, ``pack``, ``corpus``) are imported on first use, so that ``import tersely``
+The rooms (``tokenize``, ``compress``, ``embeddings``, ``kernels``, ``shards``, ``pack``, ``corpus``) are imported on first use, so that ``import tersely``
 and ``tersely --help`` load neither torch nor numba.
 """
 
@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from tersely import compress as compress
     from tersely import corpus as corpus
+    from tersely import embeddings as embeddings
     from tersely import errors as errors
     from tersely import kernels as kernels
     from tersely import pack as pack
@@ -22,13 +23,14 @@ if TYPE_CHECKING:
     from tersely.load import load_tokenizer as load_tokenizer
     from tersely.ragged import Ragged as Ragged
 
-_ROOMS = ("compress", "corpus", "errors", "kernels", "pack", "shards", "tokenize")
+_ROOMS = ("compress", "corpus", "embeddings", "errors", "kernels", "pack", "shards", "tokenize")
 _NAMES = {"Ragged": "tersely.ragged", "load_tokenizer": "tersely.load"}
 
 __all__ = [
     "Ragged",
     "compress",
     "corpus",
+    "embeddings",
     "errors",
     "kernels",
     "load_tokenizer",

@@ -45,6 +45,10 @@ class PackError(TerselyError, ValueError):
     """A plan, batch or loader state does not fit the data it is used with."""
 
 
+class EmbeddingError(TerselyError, ValueError):
+    """The rows of a model's vocabulary cannot be exchanged as asked."""
+
+
 class KernelError(TerselyError, ValueError):
     """Tensors given to a kernel do not fit each other, or no implementation supports the call on this device."""
 

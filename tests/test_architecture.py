@@ -91,6 +91,7 @@ def test_promised_names_are_there():
         "tokenize",
         "compress",
         "corpus",
+        "embeddings",
         "shards",
         "kernels",
     }
@@ -104,5 +105,6 @@ def test_promised_names_are_there():
     ):
         assert callable(getattr(tersely.kernels, name)), name
     assert callable(tersely.compress.EqualInfoTokenizer)
+    assert callable(tersely.embeddings.swap_tokenizer)
     with pytest.raises(AttributeError, match="nothing"):
         _ = tersely.nothing

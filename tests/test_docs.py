@@ -50,6 +50,7 @@ def test_the_command_line_page_is_current(root):
         "docs/kernels.md",
         "docs/inference.md",
         "docs/equal_info.md",
+        "docs/swap.md",
     ],
 )
 def test_links_lead_somewhere(root, page):

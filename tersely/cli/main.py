@@ -26,6 +26,7 @@ _COMMANDS = {
     "compress": "Compress a file without loss, to much less than xz.",
     "decompress": "Bring back a file that was compressed.",
     "prefill": "Prefill prompts without padding, and measure what it gains.",
+    "swap": "Give a pretrained model another tokenizer.",
     "verify": "Check a prepared folder to the last byte.",
     "doctor": "Say what this machine can run, and why not.",
 }

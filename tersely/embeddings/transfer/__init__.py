@@ -1,0 +1,20 @@
+"""Another tokenizer for a pretrained model.
+
+vocabulary.py   the bytes of every token, whatever its family
+pieces.py       any bytes in pieces of a tokenizer, where a word begins and where it goes on
+match.py        each new token in terms of the old vocabulary
+passages.py     a corpus in passages, some held out, and its words
+methods/        rows of the new vocabulary from those of the old one
+specials.py     special tokens, their rows, the template around a text
+tables.py       the tables of a model, and what is refused
+ids.py          bos, eos and other ids in the model's settings
+digits.py       whether numbers are cut alike
+quality.py      how near the swapped model is to the original
+report.py       SwapReport
+swap.py         swap_tokenizer: all of it, in memory
+folder.py       swap_folder: from folder to folder, and read again
+"""
+
+from tersely.embeddings.transfer.folder import swap_folder as swap_folder
+from tersely.embeddings.transfer.report import SwapReport as SwapReport
+from tersely.embeddings.transfer.swap import swap_tokenizer as swap_tokenizer

@@ -1,0 +1,192 @@
+"""A model's folder with another tokenizer, written and then read again before it counts as done."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
+from transformers.models.auto import modeling_auto
+
+from tersely.embeddings.transfer.methods import MethodName
+from tersely.embeddings.transfer.report import SwapReport
+from tersely.embeddings.transfer.specials import SpecialTokens
+from tersely.embeddings.transfer.swap import Progress, swap_tokenizer
+from tersely.errors import EmbeddingError
+
+TEXTS = [
+    "The quick brown fox jumps over the lazy dog.",
+    "  Leading blanks, 1234567 digits, don't, and UPPER CASE\n\n\tand a tab",
+    "caf\u00e9 na\u00efve \u4e2d\u6587 \u0440\u0443\u0441 \U0001f600",
+    "def f(x):\n    return x ** 2  # code",
+]
+"""What the written folder is tried on."""
+
+
+def swap_folder(
+    model: Path,
+    tokenizer: Path,
+    out: Path,
+    method: MethodName | str = MethodName.FIT,
+    corpus: Iterable[str] | None = None,
+    special_tokens: SpecialTokens | str = SpecialTokens.KEEP,
+    *,
+    on_progress: Progress | None = None,
+) -> SwapReport:
+    """Swaps the tokenizer of a saved model and saves the result, which is loaded again and compared.
+
+    Args:
+        model: a folder of transformers, with its tokenizer.
+        tokenizer: a tokenizer.json, or a folder with one.
+        out: the folder to make; it must not exist, or be empty.
+        method: as for ``swap_tokenizer``, like the next three.
+        corpus: texts.
+        special_tokens: whose.
+        on_progress: is told each step as it begins.
+
+    Returns:
+        The report; it warns if AutoTokenizer would return another tokenizer from the folder.
+
+    Raises:
+        EmbeddingError: a folder cannot be loaded, ``out`` is in use, or what was loaded again is not what was saved.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise EmbeddingError(f"{out} exists and is not empty: name a folder to make")
+    source, target, loaded = load_tokenizer(model), load_tokenizer(tokenizer), load_model(model)
+    swapped, report = swap_tokenizer(
+        loaded, source, target, method, corpus, special_tokens, on_progress=on_progress
+    )
+    if on_progress:
+        on_progress("writing and reading again")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as place:
+        made = Path(place) / "made"
+        swapped.save_pretrained(made)
+        report.tokenizer.save_pretrained(made)
+        compare(swapped, report.tokenizer, made)
+        report.warnings.extend(auto_difference(report.tokenizer, made))
+        if out.exists():
+            out.rmdir()
+        made.rename(out)
+    return report
+
+
+def load_tokenizer(place: Path) -> Any:
+    """The fast tokenizer in a folder as transformers loads it, or of a ``tokenizer.json`` with the settings beside it.
+
+    Raises:
+        EmbeddingError: there is none.
+    """
+    try:
+        if place.is_dir() and (place / "config.json").exists():
+            return AutoTokenizer.from_pretrained(place, local_files_only=True)
+        if place.is_dir():
+            return PreTrainedTokenizerFast.from_pretrained(place, local_files_only=True)
+        return PreTrainedTokenizerFast(tokenizer_file=str(place))
+    except Exception as error:
+        raise EmbeddingError(
+            f"{place} has no fast tokenizer ({_first_line(error)}): give a tokenizer.json, or a folder with one"
+        ) from error
+
+
+def load_model(folder: Path) -> Any:
+    """The model of the class that its configuration names, in its own dtype, in evaluation mode.
+
+    Raises:
+        EmbeddingError: it cannot be loaded.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        kind = _class_of(config)
+        return kind.from_pretrained(folder, dtype="auto", local_files_only=True).eval()
+    except (OSError, ValueError, RuntimeError, AttributeError) as error:
+        raise EmbeddingError(
+            f"{folder} cannot be loaded as a model ({_first_line(error)}): give a folder that save_pretrained wrote"
+        ) from error
+
+
+def compare(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Loads a folder and compares with what was saved there: ids of ``TEXTS``, and the model's output for them.
+
+    Raises:
+        EmbeddingError: something differs.
+    """
+    again = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    for text in TEXTS:
+        if again(text)["input_ids"] != tokenizer(text)["input_ids"]:
+            raise EmbeddingError(
+                f"the tokenizer that was read again gives other ids for {text!r}: report this"
+            )
+    reloaded = (
+        type(model).from_pretrained(folder, dtype=model.dtype, local_files_only=True).to(model.device).eval()
+    )
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        for part in ("config", "generation_config"):
+            ids = [getattr(getattr(one, part, None), name, None) for one in (model, reloaded)]
+            if ids[0] != ids[1]:
+                raise EmbeddingError(
+                    f"{part}.{name} was {ids[0]} and is {ids[1]} when read again: report this"
+                )
+    training = model.training
+    difference = max(
+        float((_output(model.eval(), row) - _output(reloaded, row)).abs().max())
+        for row in _rows(model, tokenizer)
+    )
+    model.train(training)
+    if difference:
+        raise EmbeddingError(
+            f"the model that was read again gives other outputs, by {difference:.2g}: report this"
+        )
+
+
+def auto_difference(tokenizer: Any, folder: Path) -> list[str]:
+    """A warning if AutoTokenizer makes another tokenizer of a folder than was saved there.
+
+    For some model types (qwen2 and its relatives) transformers 5 builds the tokenizer of the type from the saved vocabulary,
+    with rules of its own, and says nothing.
+    """
+    try:
+        again = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        differs = [text for text in TEXTS if again(text)["input_ids"] != tokenizer(text)["input_ids"]]
+        name = type(again).__name__
+    except Exception as error:
+        differs, name = TEXTS, f"fails ({_first_line(error)})"
+    if not differs:
+        return []
+    return [
+        f"AutoTokenizer makes another tokenizer of this folder ({name}): load it with "
+        "transformers.PreTrainedTokenizerFast.from_pretrained, or keep the tokenizer in a folder without config.json"
+    ]
+
+
+def _class_of(config: Any) -> Any:
+    import transformers
+
+    for name in config.architectures or ():
+        if hasattr(transformers, name):
+            return getattr(transformers, name)
+    if type(config) in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING:
+        return transformers.AutoModelForCausalLM
+    return transformers.AutoModel
+
+
+def _rows(model: Any, tokenizer: Any) -> list[Any]:
+    """The ids of ``TEXTS``, as far as the model's positions go."""
+    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+    rows = [tokenizer(text)["input_ids"][: max(longest - 2, 1)] for text in TEXTS]
+    return [torch.tensor([row], device=model.device) for row in rows if row]
+
+
+@torch.inference_mode()
+def _output(model: Any, row: Any) -> Any:
+    """Logits, or the last states of a model without a head."""
+    decoding = {"decoder_input_ids": row} if model.config.is_encoder_decoder else {}
+    found = model(input_ids=row, attention_mask=torch.ones_like(row), **decoding)
+    return found.logits if hasattr(found, "logits") else found.last_hidden_state
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".split("\n", 1)[0].rstrip(".")

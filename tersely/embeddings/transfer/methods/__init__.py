@@ -1,0 +1,11 @@
+"""Ways to make the rows of a new vocabulary from those of the old one.
+
+protocol.py   what they offer
+mean.py       the mean of a token's pieces
+fit.py        least squares on words, the default
+"""
+
+from tersely.embeddings.transfer.methods.fit import Fit as Fit
+from tersely.embeddings.transfer.methods.mean import Mean as Mean
+from tersely.embeddings.transfer.methods.protocol import Method as Method
+from tersely.embeddings.transfer.methods.protocol import MethodName as MethodName

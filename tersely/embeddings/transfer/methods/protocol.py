@@ -1,0 +1,30 @@
+"""What a way to make new rows offers."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class MethodName(StrEnum):
+    """The ways there are."""
+
+    MEAN = "mean"
+    """The mean of the pieces of a token; needs no corpus."""
+    FIT = "fit"
+    """The rows with which words come out as before, by least squares on a corpus."""
+
+
+class Method(Protocol):
+    """Makes the table of the new vocabulary from that of the old one; linear, so it serves inputs, heads and biases."""
+
+    @property
+    def origins(self) -> np.ndarray[Any, Any]:
+        """uint8, ``(V_new,)``: where each row comes from, as in ``Match``."""
+        ...
+
+    def rows(self, old: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """The new table, float32 ``(V_new, D)``, from the old one, float32 ``(V_old, D)``; copied rows are exact."""
+        ...

@@ -1,0 +1,35 @@
+"""A corpus in short passages, most of them to learn from and some held out, and the words that occur in them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+PASSAGE = 400
+"""Characters of a passage, at most, but for what has no blanks."""
+HELD_OUT = 10
+"""One passage in so many is not learned from."""
+
+_WORD = re.compile(r" ?\w+| ?[^\w\s]+")
+_PASSAGE = re.compile(rf"\S.{{0,{PASSAGE - 2}}}(?!\S)|\S+", re.DOTALL)
+
+Word = tuple[bytes, bool]
+"""The bytes of a word, with the blank before it; and whether it starts a line, so that there is none."""
+
+
+def passages(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """Pieces of the texts, cut at blanks, and whether each is held out."""
+    number = 0
+    for text in texts:
+        for found in _PASSAGE.finditer(text):
+            number += 1
+            yield found.group(), number % HELD_OUT == 0
+
+
+def count_words(counts: Counter[Word], passage: str) -> None:
+    """Adds the words of a passage."""
+    for found in _WORD.finditer(passage):
+        word, start = found.group(), found.start()
+        starts = word[0] != " " and (start == 0 or passage[start - 1].isspace())
+        counts[word.encode("utf-8", "replace"), starts] += 1

@@ -1,0 +1,129 @@
+"""Any bytes as pieces of a tokenizer, where a word begins and where it goes on.
+
+A tokenizer run on "ing" gives the pieces of a word *ing*. What a token b"ing" needs are the pieces that stand inside words:
+``##ing``, or ``ing`` without the sign of a blank. So the steps of the tokenizer are run one by one, without the blank that its
+first step may put in front, and WordPiece continues with its continuing pieces alone.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+
+from tersely.embeddings.transfer.vocabulary import BLANK, ByteView, Family, backend, continues
+from tersely.tokenize.bytelevel import byte_characters
+
+_STRETCHES = re.compile("[\ud800-\udfff]|[^\ud800-\udfff]+")
+_LONGEST_WORD = 1000  # characters that WordPiece cuts
+
+
+class Decomposition:
+    """The pieces of a tokenizer.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        view: its vocabulary.
+    """
+
+    def __init__(self, tokenizer: Any, view: ByteView) -> None:
+        self._view, self._library = view, _quiet(backend(tokenizer))
+        self._letters = byte_characters()
+        self._model: Any = self._library.model
+        self._mark = self._letters[ord(" ")] if view.family is Family.BYTE_LEVEL else BLANK
+        self._inside = self._continuing() if view.family is Family.WORDPIECE else self._model
+        self._puts_blank = self._spelled(self._run("a", False)).startswith(b" ")
+
+    def __call__(self, token: bytes) -> list[int]:
+        """Ids whose bytes are those of ``token``, or what the normalizer makes of them; [] where there are none.
+
+        What the vocabulary cannot spell is left out.
+        """
+        try:
+            text = token.decode()
+        except UnicodeDecodeError:
+            return self._broken(token)
+        ways = [text, text[1:]] if text[:1] == " " else [text]
+        if self._puts_blank:
+            ways.reverse()
+        glued = token[:1] != b" "
+        found = [self._run(way, glued) for way in ways]
+        exact = next((ids for ids in found if self._spelled(ids) == token), None)
+        return exact or found[0] or self._view.ids.get(token, [])[:1]
+
+    def of_word(self, word: bytes, starts: bool) -> list[int]:
+        """The pieces of a word of a text: ``starts`` says that no letter and no blank stands in front of it, as on a new line.
+
+        Vocabularies that mark blanks have no mark there; for WordPiece it is a word like any other.
+        """
+        return self(b" " + word if starts and self._view.family is Family.WORDPIECE else word)
+
+    def cut(self, token: bytes) -> list[bytes]:
+        """The bytes of each piece."""
+        return [self._view.tokens[number] for number in self(token)]
+
+    def _run(self, text: str, glued: bool) -> list[int]:
+        """The ids of text; ``glued`` says that the tokenizer may put no blank in front."""
+        library = self._library
+        text = library.normalizer.normalize_str(text) if library.normalizer else text
+        words = (
+            [word for word, _ in library.pre_tokenizer.pre_tokenize_str(text)]
+            if library.pre_tokenizer
+            else [text]
+        )
+        if glued and words:
+            words[0] = words[0].removeprefix(self._mark)
+        models = [self._inside if glued and continues(text.encode()) else self._model] + [self._model] * len(
+            words
+        )
+        pieces = [
+            piece.id
+            for word, model in zip(words, models, strict=False)
+            if word
+            for piece in model.tokenize(word)
+        ]
+        return [number for number in pieces if number != self._view.unknown]
+
+    def _broken(self, token: bytes) -> list[int]:
+        """Bytes that are not whole characters."""
+        if self._view.family is Family.BYTE_LEVEL:
+            return [
+                piece.id for piece in self._model.tokenize("".join(self._letters[byte] for byte in token))
+            ]
+        ids = list[int]()
+        for stretch in _STRETCHES.findall(token.decode("utf-8", "surrogateescape")):
+            part = stretch.encode("utf-8", "surrogateescape")
+            ids += self._view.ids.get(part, [])[:1] if "\ud800" <= stretch[0] <= "\udfff" else self(part)
+        return ids
+
+    def _spelled(self, ids: list[int]) -> bytes:
+        return b"".join(self._view.tokens[number] for number in ids)
+
+    def _continuing(self) -> WordPiece:
+        """A model of the pieces that continue words, without their prefix."""
+        prefix = self._model.continuing_subword_prefix
+        vocabulary = {
+            spelling.removeprefix(prefix): number
+            for number, spelling in enumerate(self._view.spellings)
+            if spelling.startswith(prefix) and len(spelling) > len(prefix)
+        }
+        unknown = self._model.unk_token
+        vocabulary[unknown] = -1 if self._view.unknown is None else self._view.unknown
+        return WordPiece(
+            vocabulary,
+            unk_token=unknown,
+            max_input_chars_per_word=_LONGEST_WORD,
+            continuing_subword_prefix="",
+        )
+
+
+def _quiet(library: Tokenizer) -> Tokenizer:
+    """The same without what would make ids random."""
+    model: Any = library.model
+    if getattr(model, "dropout", None):
+        library = Tokenizer.from_str(library.to_str())
+        changed: Any = library.model
+        changed.dropout = None
+    return library

@@ -1,0 +1,120 @@
+"""What a swap did, and how good the result is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tersely.embeddings.transfer.match import ORIGINS
+from tersely.embeddings.transfer.quality import Quality
+
+
+@dataclass(frozen=True)
+class Norms:
+    """Lengths of rows of a table.
+
+    Attributes:
+        before: median of the old rows that stand for text.
+        after: median of the new rows.
+        by_origin: median of the new rows of each origin.
+    """
+
+    before: float
+    after: float
+    by_origin: dict[str, float]
+
+
+@dataclass(frozen=True)
+class SwapReport:
+    """What a swap did.
+
+    Attributes:
+        method: how rows were made.
+        vocab_size_before: ids of the old tokenizer.
+        vocab_size_after: ids of the new one, with the special tokens that it was given.
+        tokens_per_byte_before: on held-out text; None without a corpus.
+        tokens_per_byte_after: the same with the new tokenizer.
+        origins: uint8, ``(V_new,)``: for each row where it comes from, an index into ``ORIGINS``.
+        norms: of the input table, and of the head where it is another.
+        quality: None without a corpus.
+        warnings: sentences.
+        tokenizer: the tokenizer to use with the model.
+    """
+
+    method: str
+    vocab_size_before: int
+    vocab_size_after: int
+    tokens_per_byte_before: float | None
+    tokens_per_byte_after: float | None
+    origins: np.ndarray[Any, Any] = field(repr=False)
+    norms: dict[str, Norms]
+    quality: Quality | None
+    warnings: list[str]
+    tokenizer: Any = field(repr=False)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many rows are of each origin."""
+        found = np.bincount(self.origins, minlength=len(ORIGINS))
+        return {str(origin): int(number) for origin, number in zip(ORIGINS, found, strict=True)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures, for JSON; of the origins the counts."""
+        plain = (
+            "method",
+            "vocab_size_before",
+            "vocab_size_after",
+            "tokens_per_byte_before",
+            "tokens_per_byte_after",
+        )
+        return {name: getattr(self, name) for name in plain} | {
+            "rows": self.counts,
+            "norms": {name: asdict(norms) for name, norms in self.norms.items()},
+            "quality": asdict(self.quality) if self.quality else None,
+            "warnings": list(self.warnings),
+        }
+
+    def __str__(self) -> str:
+        rows = ", ".join(f"{number:,} {origin}" for origin, number in self.counts.items() if number)
+        lines = [
+            f"{self.vocab_size_before:,} ids became {self.vocab_size_after:,} by {self.method}",
+            f"rows: {rows}",
+        ]
+        if self.tokens_per_byte_before is not None:
+            lines.append(
+                f"tokens per byte: {self.tokens_per_byte_before:.4f} before, {self.tokens_per_byte_after:.4f} after"
+            )
+        for name, norms in self.norms.items():
+            parts = ", ".join(f"{origin} {value:.3g}" for origin, value in norms.by_origin.items())
+            lines.append(
+                f"median length of rows, {name}: {norms.before:.3g} before, {norms.after:.3g} after ({parts})"
+            )
+        lines += _measured(self.quality) + [f"warning: {sentence}" for sentence in self.warnings]
+        return "\n".join(lines)
+
+
+def norms_of(
+    before: np.ndarray[Any, Any], after: np.ndarray[Any, Any], origins: np.ndarray[Any, Any]
+) -> Norms:
+    """What is told of the lengths of the old rows of text and of all new rows, ``(V_new,)``."""
+    kinds = [(str(origin), after[origins == number]) for number, origin in enumerate(ORIGINS)]
+    by_origin = {name: float(np.median(lengths)) for name, lengths in kinds if len(lengths)}
+    return Norms(float(np.median(before)), float(np.median(after)), by_origin)
+
+
+def _measured(quality: Quality | None) -> list[str]:
+    if quality is None:
+        return []
+    where = f"on {quality.passages:,} held-out passages"
+    if quality.cosine is not None:
+        near = (
+            ""
+            if quality.neighbours is None
+            else f", nearest neighbours the same for {quality.neighbours:.1%}"
+        )
+        return [f"cosine to the original states: {quality.cosine:.4f} {where}{near}"]
+    return [
+        f"bits per byte: {quality.bits_per_byte_before:.4f} before, {quality.bits_per_byte_after:.4f} after, {where}"
+    ]

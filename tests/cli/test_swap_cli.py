@@ -1,0 +1,77 @@
+"""``tersely swap`` as a user meets it."""
+
+import json
+import signal
+import sys
+
+import pytest
+from families import SENTENCES, byte_level, fast
+from small import tiny_llama
+
+from tersely.cli.main import main
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs the command in this process: the exit code and both outputs."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["tersely", "swap", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return (ended.value.code or 0, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("swap")
+    tokenizer = fast(byte_level(), bos_token="<|endoftext|>", eos_token="<|endoftext|>")
+    tiny_llama(vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=0, pad_token_id=None).save_pretrained(
+        folder / "model"
+    )
+    tokenizer.save_pretrained(folder / "model")
+    byte_level(520).save(str(folder / "tokenizer.json"))
+    return folder / "model", folder / "tokenizer.json"
+
+
+def test_a_model_gets_another_tokenizer_and_says_how_good_it_is(run, places, tmp_path, write_jsonl):
+    corpus = write_jsonl([{"text": text} for text in SENTENCES[::3]])
+    code, out, err = run(*places, tmp_path / "out", "--corpus", corpus)
+    assert code == 0
+    assert err == ""
+    for words in ("by fit", "fitted", "bits per byte", "tokens per byte"):
+        assert words in out
+    assert (tmp_path / "out/model.safetensors").exists()
+    assert (tmp_path / "out/tokenizer.json").exists()
+
+
+def test_json_has_the_figures(run, places, tmp_path):
+    code, out, _ = run(*places, tmp_path / "out", "--method", "mean", "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert result["method"] == "mean"
+    assert result["out"] == str(tmp_path / "out")
+    assert sum(result["rows"].values()) == result["vocab_size_after"]
+    assert result["quality"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["MODEL", "TOKENIZER", "OUT"], 2, "--corpus FILE"),
+        (["MODEL", "missing.json", "OUT"], 2, "does not exist"),
+        (["MODEL", "TOKENIZER", "FULL", "--method", "mean"], 1, "not empty"),
+        (["FULL", "TOKENIZER", "OUT", "--method", "mean"], 1, "has no fast tokenizer"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(run, places, tmp_path, arguments, code, words):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").write_text("")
+    names = {"MODEL": places[0], "TOKENIZER": places[1], "OUT": tmp_path / "out", "FULL": tmp_path / "full"}
+    found, _, err = run(*(names.get(word, word) for word in arguments))
+    assert found == code
+    assert words in err
+    assert not (tmp_path / "out").exists()
