@@ -5,8 +5,8 @@ import signal
 import sys
 
 import pytest
-from families import SENTENCES, byte_level, fast
 from small import tiny_llama
+from small_tokenizers import SENTENCES, byte_level, fast
 
 from tersely.cli.main import main
 

@@ -1,9 +1,9 @@
 """Every token of every family stands for the bytes that decoding it in the midst of a text gives."""
 
 import pytest
-from families import SENTENCES, byte_fallback, byte_level, unigram, wordpiece
 from hypothesis import given
 from hypothesis import strategies as st
+from small_tokenizers import SENTENCES, byte_fallback, byte_level, unigram, wordpiece
 
 from tersely.embeddings.transfer.pieces import Decomposition
 from tersely.embeddings.transfer.vocabulary import ByteView, Family, continues

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from families import BERT_PARTS, SENTENCES, byte_fallback, byte_level, fast, unigram, wordpiece
+from small_tokenizers import BERT_PARTS, SENTENCES, byte_fallback, byte_level, fast, unigram, wordpiece
 from torch import nn
 
 from tersely.embeddings import swap_folder, swap_tokenizer

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from families import SENTENCES, byte_fallback, byte_level, wordpiece
+from small_tokenizers import SENTENCES, byte_fallback, byte_level, wordpiece
 
 from tersely.embeddings.transfer.match import ORIGINS, Match, Origin
 from tersely.embeddings.transfer.methods import Fit, Mean
