@@ -1,8 +1,8 @@
 """Operators of torch with little between a call and its kernel.
 
-``torch.library.custom_op`` makes the same operators, but checks and wraps each call in Python again and again: forward
-and backward of one cost 200 us on a CPU where these cost 75, which is as long as a kernel
-on short documents takes. ``torch.compile``, ``opcheck`` and CUDA graphs see no difference.
+``torch.library.custom_op`` makes the same operators, but checks and wraps each call in Python again and again: that takes
+twice as long, forward and backward (benchmarks/operator_calls.py), as long as a kernel on short documents. ``torch.compile``,
+``opcheck`` and CUDA graphs see no difference.
 """
 
 # The dispatch keys below autograd have no public name.
