@@ -11,7 +11,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from tersely.compress.equal_info.code.greedy import NONE, GreedyCode, child
+from tersely.compress.equal_info.code.greedy import NONE, GreedyCode, longest
 
 
 @numba.njit(cache=True, nogil=True)
@@ -20,14 +20,8 @@ def encode(firsts: Any, labels: Any, parents: Any, shortest: Any, text: Any) -> 
     nodes = np.empty(text.size, np.int64)
     count, left_out, place = 0, 0, 0
     while place < text.size:
-        node, begin = 0, place
-        while place < text.size:
-            further = child(firsts, labels, node, text[place])
-            if further < 0:
-                break
-            node = further
-            place += 1
-        if place == begin:
+        node, place = longest(firsts, labels, text, place)
+        if not node:
             left_out += 1
             place += 1
             continue

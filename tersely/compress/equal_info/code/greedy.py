@@ -143,24 +143,31 @@ def child(firsts: Any, labels: Any, node: int, byte: int) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
+def longest(firsts: Any, labels: Any, text: Any, place: int) -> Any:
+    """The node of the longest window that begins at ``place``, 0 if none does, and where it ends."""
+    node = 0
+    while place < text.size:
+        further = child(firsts, labels, node, text[place])
+        if further < 0:
+            break
+        node = further
+        place += 1
+    return node, place
+
+
+@numba.njit(cache=True, nogil=True)
 def encode(firsts: Any, labels: Any, text: Any) -> Any:
     """The nodes of the windows of a text, and how many bytes were in none; each window is as long as it can be."""
     nodes = np.empty(text.size, np.int64)
     count, left_out, place = 0, 0, 0
     while place < text.size:
-        node, begin = 0, place
-        while place < text.size:
-            further = child(firsts, labels, node, text[place])
-            if further < 0:
-                break
-            node = further
-            place += 1
-        if place == begin:
-            left_out += 1
-            place += 1
-        else:
+        node, place = longest(firsts, labels, text, place)
+        if node:
             nodes[count] = node
             count += 1
+        else:
+            left_out += 1
+            place += 1
     return nodes[:count].copy(), left_out
 
 
