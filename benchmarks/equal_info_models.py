@@ -1,6 +1,7 @@
 """The models that a code can be built by, against each other: bits a byte, bytes per token on held-out text, cost of the build.
 
 python benchmarks/equal_info_models.py
+python benchmarks/equal_info_models.py --neural FILE.npz    the neural model, on a GPU; FILE as learnability.py prepares it
 
 The text and the split of ``equal_info.py``, every fifth document held out; 16 bits, 16 MB of training text, one thread, processor
 time. Compiled before the clock runs.
@@ -43,14 +44,24 @@ def bits_a_byte(model, test):
     return float(-np.log2(shares / 65536).mean())
 
 
-def rows(data):
-    from tersely.compress import EqualInfoTokenizer
-    from tersely.compress.equal_info.models import MixingModel, NgramModel
+def stored_texts(file):
+    """The training and test documents that a file of learnability.py holds as ids of bytes, 256 after each."""
+    import numpy as np
 
-    train, test = split(corpus(data), "documents")
+    with np.load(file) as stored:
+        for part in ("train", "test"):
+            ids = stored[f"bytes/{part}"]
+            yield [
+                row[row < 256].astype(np.uint8).tobytes() for row in np.split(ids, np.flatnonzero(ids == 256))
+            ]
+
+
+def rows(train, test, kinds):
+    from tersely.compress import EqualInfoTokenizer
+
     train, size = sampled(train, BUILD_BYTES), sum(map(len, test))
-    for kind in (NgramModel, MixingModel):
-        warm = kind.train(train[:20])
+    for kind, short in kinds.items():
+        warm = kind.train(train[:20], **short)
         EqualInfoTokenizer.train(train[:20], bits=9, carry=1, model=warm, threads=1)
         started = time.process_time()
         model = kind.train(train)
@@ -77,11 +88,20 @@ def rows(data):
 
 
 if __name__ == "__main__":
-    given = arguments(__doc__).parse_args()
-    found = list(rows(given.data))
+    parser = arguments(__doc__)
+    parser.add_argument("--neural", type=Path)
+    given = parser.parse_args()
+    from tersely.compress.equal_info.models import MixingModel, NeuralModel, NgramModel
+
+    if given.neural:
+        found = list(rows(*stored_texts(given.neural), {NgramModel: {}, NeuralModel: {"steps": 1}}))
+    else:
+        found = list(rows(*split(corpus(given.data), "documents"), {NgramModel: {}, MixingModel: {}}))
     for one in found:
         other = next(row for row in found if row["carry"] == one["carry"])
         one["over ngram"] = one["bytes per token"] / other["bytes per token"] - 1
     publish(
-        "equal_info_models", found, f"{BUILD_BYTES:,} bytes of training, {PLACES:,} places for bits a byte"
+        "equal_info_neural" if given.neural else "equal_info_models",
+        found,
+        f"{BUILD_BYTES:,} bytes of training, {PLACES:,} places for bits a byte",
     )

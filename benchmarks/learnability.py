@@ -1,7 +1,8 @@
 """Can a language model learn equal-info codes? The same decoder on the same bytes, over bytes, BPE, and codes.
 
-python benchmarks/learnability.py --prepare FILE.npz    build the codes, encode prose and code (no GPU needed)
-python benchmarks/learnability.py --learn FILE.npz      train on one GPU, and write results and picture
+python benchmarks/learnability.py --prepare FILE.npz             build the codes, encode prose and code (no GPU needed)
+python benchmarks/learnability.py --learn FILE.npz --rows 25M.json --sizes 25M    train on one GPU; rows as they come
+python benchmarks/learnability.py --publish 25M.json 110M.json --picture docs/equal_info_learnability.svg
 python benchmarks/learnability.py --learn FILE.npz --dry
 
 Documents are split as in ``equal_info.py`` (every fifth is held out, by a hash); models of bytes and BPE see the training
@@ -196,6 +197,7 @@ def learn(name, stored, size, device, epochs):
         "best on the way": min(bits for _, bits in curve),
         "MFLOP per byte": flops / 1e6 / (test_bytes / len(test)),
         "steps": steps,
+        "epochs": epochs,
         "seconds": time.perf_counter() - started,
         "curve": curve,
     }
@@ -229,7 +231,10 @@ def main():
     parser.add_argument("--prepare", type=Path)
     parser.add_argument("--learn", type=Path)
     parser.add_argument("--sizes", default=",".join(SIZES))
+    parser.add_argument("--codes", help="some of the codes, by name, with | between them")
     parser.add_argument("--epochs", type=float, default=EPOCHS)
+    parser.add_argument("--rows", type=Path, default=Path("learnability_rows.json"))
+    parser.add_argument("--publish", type=Path, nargs="+", help="files of rows for one result file")
     parser.add_argument("--picture", type=Path, help="draw the published results into this file")
     parser.add_argument("--dry", action="store_true", help="two steps of a tiny decoder on the CPU")
     options = parser.parse_args()
@@ -242,6 +247,8 @@ def main():
             missing("a GPU")
         stored = np.load(options.learn)
         names = [key.removesuffix("/ids") for key in stored.files if key.endswith("/ids")]
+        if options.codes:
+            names = options.codes.split("|")
         if options.dry:
             global ROW, STEP_BYTES
             ROW, STEP_BYTES = 64, 1 << 10
@@ -257,8 +264,10 @@ def main():
             for name in names:
                 rows.append(learn(name, stored, size, "cuda", options.epochs))
                 print({key: value for key, value in rows[-1].items() if key != "curve"}, flush=True)
-                Path("learnability_rows.json").write_text(json.dumps(rows))
-        publish("learnability", rows, f"{options.epochs} epochs of {int(stored['sizes'][0]):,} bytes")
+                options.rows.write_text(json.dumps(rows))
+    if options.publish:
+        rows = [row for file in options.publish for row in json.loads(file.read_text())]
+        publish("learnability", rows, "one GPU, on which several of these ran at a time")
     if options.picture:
         file = Path(__file__).parent / "results/learnability.json"
         picture(json.loads(file.read_text())["rows"], options.picture)
