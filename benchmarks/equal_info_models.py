@@ -52,7 +52,8 @@ def stored_texts(file):
         for part in ("train", "test"):
             ids = stored[f"bytes/{part}"]
             yield [
-                row[row < 256].astype(np.uint8).tobytes() for row in np.split(ids, np.flatnonzero(ids == 256))
+                row[row < 256].astype(np.uint8).tobytes()
+                for row in np.split(ids, np.flatnonzero(ids == 256)[:-1])
             ]
 
 
