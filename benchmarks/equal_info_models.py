@@ -92,7 +92,8 @@ if __name__ == "__main__":
     parser = arguments(__doc__)
     parser.add_argument("--neural", type=Path)
     given = parser.parse_args()
-    from tersely.compress.equal_info.models import MixingModel, NeuralModel, NgramModel
+    from tersely.compress.equal_info.models import MixingModel, NgramModel
+    from tersely.compress.equal_info.models.neural import NeuralModel
 
     if given.neural:
         found = list(rows(*stored_texts(given.neural), {NgramModel: {}, NeuralModel: {"steps": 1}}))
