@@ -21,7 +21,7 @@ import numpy as np
 from equal_info import corpus, split
 from report import arguments, missing, publish
 
-BITS, ROW, STEP_BYTES, EPOCHS, EVALUATIONS = 16, 1024, 1 << 15, 4, 8
+BITS, ROW, STEP_BYTES, EPOCHS, EVALUATIONS = 16, 1024, 1 << 15, 4, 4
 SIZES = {
     "25M": dict(hidden_size=512, num_hidden_layers=8, num_attention_heads=8, rate=1e-3),
     "110M": dict(hidden_size=768, num_hidden_layers=16, num_attention_heads=12, rate=6e-4),
