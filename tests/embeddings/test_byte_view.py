@@ -107,12 +107,17 @@ def test_what_the_normalizer_changes_is_cut_as_changed(trained):
     assert pieces(b" Walker") == pieces(b" walker")
 
 
-def test_words_on_a_new_line_begin_for_wordpiece_only(trained):
+def test_words_on_a_new_line_or_behind_a_sign_begin_for_wordpiece_only(trained):
     for name in FAMILIES:
         pieces = Decomposition(trained[name], ByteView.of(trained[name]))
-        begun = pieces.of_word(b"walker", True)
-        assert begun == pieces(b" walker" if name == "wordpiece" else b"walker")
-        assert pieces.of_word(b"walker", False) == pieces(b"walker")
+        assert pieces.of_word(b"walker") == pieces(b" walker" if name == "wordpiece" else b"walker")
+        assert pieces.of_word(b" walker") == pieces(b" walker")
+
+
+def test_a_capital_begins_a_word_for_wordpiece_only(trained):
+    for name in FAMILIES:
+        pieces = Decomposition(trained[name], ByteView.of(trained[name]))
+        assert (pieces(b"Walker") == pieces(b" Walker")) is (name == "wordpiece")
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,6 @@ HELD_OUT = 10
 _WORD = re.compile(r" ?\w+| ?[^\w\s]+")
 _PASSAGE = re.compile(rf"\S.{{0,{PASSAGE - 2}}}(?!\S)|\S+", re.DOTALL)
 
-Word = tuple[bytes, bool]
-"""The bytes of a word, with the blank before it; and whether it starts a line, so that there is none."""
-
 
 def passages(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:
     """Pieces of the texts, cut at blanks, and whether each is held out."""
@@ -27,9 +24,7 @@ def passages(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:
             yield found.group(), number % HELD_OUT == 0
 
 
-def count_words(counts: Counter[Word], passage: str) -> None:
-    """Adds the words of a passage."""
+def count_words(counts: Counter[bytes], passage: str) -> None:
+    """Adds the words of a passage, each with the blank before it if there is one."""
     for found in _WORD.finditer(passage):
-        word, start = found.group(), found.start()
-        starts = word[0] != " " and (start == 0 or passage[start - 1].isspace())
-        counts[word.encode("utf-8", "replace"), starts] += 1
+        counts[found.group().encode("utf-8", "replace")] += 1

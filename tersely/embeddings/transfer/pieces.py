@@ -2,7 +2,8 @@
 
 A tokenizer run on "ing" gives the pieces of a word *ing*. What a token b"ing" needs are the pieces that stand inside words:
 ``##ing``, or ``ing`` without the sign of a blank. So the steps of the tokenizer are run one by one, without the blank that its
-first step may put in front, and WordPiece continues with its continuing pieces alone.
+first step may put in front, and WordPiece continues with its continuing pieces alone. But where a token without a blank begins
+with a capital, it mostly stands on a new line or behind a sign, where WordPiece begins a word.
 """
 
 from __future__ import annotations
@@ -48,17 +49,19 @@ class Decomposition:
         ways = [text, text[1:]] if text[:1] == " " else [text]
         if self._puts_blank:
             ways.reverse()
-        glued = token[:1] != b" "
+        glued = token[:1] != b" " and not (self._view.family is Family.WORDPIECE and text[:1].isupper())
         found = [self._run(way, glued) for way in ways]
         exact = next((ids for ids in found if self._spelled(ids) == token), None)
         return exact or found[0] or self._view.ids.get(token, [])[:1]
 
-    def of_word(self, word: bytes, starts: bool) -> list[int]:
-        """The pieces of a word of a text: ``starts`` says that no letter and no blank stands in front of it, as on a new line.
+    def of_word(self, word: bytes) -> list[int]:
+        """The pieces of a word of a text, with the blank before it if there is one.
 
-        Vocabularies that mark blanks have no mark there; for WordPiece it is a word like any other.
+        Without, it stands on a new line or behind a sign. Vocabularies that mark blanks have no mark there; for WordPiece it is
+        a word like any other.
         """
-        return self(b" " + word if starts and self._view.family is Family.WORDPIECE else word)
+        alone = self._view.family is Family.WORDPIECE and word[:1] != b" "
+        return self(b" " + word if alone else word)
 
     def cut(self, token: bytes) -> list[bytes]:
         """The bytes of each piece."""

@@ -18,7 +18,7 @@ from tersely.embeddings.transfer.digits import digit_difference
 from tersely.embeddings.transfer.ids import translate_settings
 from tersely.embeddings.transfer.match import ORIGINS, Match, Origin
 from tersely.embeddings.transfer.methods import Fit, Mean, Method, MethodName
-from tersely.embeddings.transfer.passages import Word, count_words, passages
+from tersely.embeddings.transfer.passages import count_words, passages
 from tersely.embeddings.transfer.pieces import Decomposition
 from tersely.embeddings.transfer.quality import Comparison
 from tersely.embeddings.transfer.report import Norms, SwapReport, norms_of
@@ -49,7 +49,7 @@ Progress = Callable[[str], None]
 class _Learned:
     """What a corpus gives: how often words occur, and passages to measure on."""
 
-    words: Counter[Word]
+    words: Counter[bytes]
     held_out: list[str]
 
 
@@ -138,7 +138,7 @@ def _check(method: MethodName, source_tokenizer: Any, corpus: Any) -> None:
 
 def _learn(corpus: Iterable[str]) -> _Learned:
     """Words of nine passages in ten; of the others, as many as will be measured, from all over the corpus."""
-    words, held_out, keep_each, seen = Counter[Word](), list[str](), 1, 0
+    words, held_out, keep_each, seen = Counter[bytes](), list[str](), 1, 0
     for passage, out in passages(corpus):
         if not out:
             count_words(words, passage)

@@ -23,7 +23,6 @@ from scipy import sparse
 
 from tersely.embeddings.transfer.match import ORIGINS, Match, Origin
 from tersely.embeddings.transfer.methods.mean import Mean
-from tersely.embeddings.transfer.passages import Word
 from tersely.embeddings.transfer.pieces import Decomposition
 
 DRAW = 3.0
@@ -45,13 +44,13 @@ class Fit:
     """
 
     def __init__(
-        self, match: Match, words: Mapping[Word, int], old_pieces: Decomposition, new_pieces: Decomposition
+        self, match: Match, words: Mapping[bytes, int], old_pieces: Decomposition, new_pieces: Decomposition
     ) -> None:
         self._mean = Mean(match)
         pairs = [
             (found, made, count)
             for word, count in words.items()
-            if (found := old_pieces.of_word(*word)) and (made := new_pieces.of_word(*word))
+            if (found := old_pieces.of_word(word)) and (made := new_pieces.of_word(word))
         ]
         root = np.sqrt(np.array([count for *_, count in pairs], np.float64))
         old = _means([found for found, _, _ in pairs], root, len(match.ordinary))

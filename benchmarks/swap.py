@@ -1,0 +1,247 @@
+"""How good swapped models are: every method, unseen tokenizers, held-out text. ``swap_data.py`` makes FOLDER.
+
+python benchmarks/swap.py FOLDER decoder --seed 0 --out llama-0          train a small Llama (a GPU: about a minute)
+python benchmarks/swap.py FOLDER hypernet minilm --minutes 9 --out net   train a hypernetwork (a GPU)
+python benchmarks/swap.py FOLDER measure minilm --methods mean,fit --rows some.json
+python benchmarks/swap.py FOLDER measure minilm --methods hypernet,hypernet+distill --hypernet net --rows others.json
+python benchmarks/swap.py FOLDER publish some.json others.json --name swap_encoder
+
+Encoders: cosine of the mean states of 500 held-out sentences to the original's, the share whose nearest neighbour is the same,
+Spearman correlation of all similarities. Decoders: bits per byte of 400 held-out passages, each from its first token on.
+The hypernetwork never sees the target tokenizers. ``naive`` is the mean of the pieces of a token's text, as text of its own.
+"""
+
+import json
+import math
+import time
+from pathlib import Path
+
+from report import arguments, publish
+from swap_data import TARGETS, read
+
+LLAMA = dict(hidden_size=512, intermediate_size=1376, num_hidden_layers=8, num_attention_heads=8)
+ROW, ROWS, EPOCHS, RATE = 512, 32, 8, 1e-3
+DISTILLED, SLICE = 3000, 64
+
+
+def device():
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load(folder):
+    """A model in float32 and its tokenizer."""
+    import torch
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+
+    kind = AutoModelForCausalLM if AutoConfig.from_pretrained(folder).model_type == "llama" else AutoModel
+    model = kind.from_pretrained(folder, dtype=torch.float32).eval()
+    return model.to(device()), AutoTokenizer.from_pretrained(folder)
+
+
+def target(folder, name):
+    """A tokenizer that no model here was trained with; ``bytes`` is ours."""
+    from tokenizers import Tokenizer
+
+    return "bytes" if name == "bytes" else Tokenizer.from_file(str(folder / f"{name}.json"))
+
+
+def train_decoder(folder, out, seed, epochs):
+    """A Llama with GPT-2's tokenizer on rows of 512 tokens of the training text; bf16 autocast."""
+    import numpy as np
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "gpt2.json"), bos_token="<|endoftext|>", eos_token="<|endoftext|>"
+    )
+    end = tokenizer.eos_token_id
+    texts = tokenizer.backend_tokenizer.encode_batch_fast(read(folder / "train.xz"), add_special_tokens=False)
+    ids = torch.from_numpy(np.array([number for one in texts for number in [end, *one.ids]])).to(device())
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), bos_token_id=end, eos_token_id=end, tie_word_embeddings=True,
+        max_position_embeddings=2048, **LLAMA,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).to(device())
+    if device() == "cuda":
+        for layer in model.model.layers:
+            layer.compile()
+    steps = max(1, int(epochs * len(ids) / (ROW * ROWS)))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.95), weight_decay=0.1)
+    draw = torch.Generator(ids.device).manual_seed(seed)
+    started = time.perf_counter()
+    for step in range(steps):
+        share = step / steps
+        optimizer.param_groups[0]["lr"] = RATE * min(
+            (step + 1) / 100, 0.05 + 0.95 * math.cos(share * math.pi / 2)
+        )
+        starts = torch.randint(len(ids) - ROW, (ROWS, 1), generator=draw, device=ids.device)
+        rows = ids[starts + torch.arange(ROW, device=ids.device)]
+        with torch.autocast(ids.device.type, torch.bfloat16):
+            loss = model(input_ids=rows, labels=rows, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if step % 200 == 0 or step + 1 == steps:
+            print(
+                f"step {step} of {steps}: {loss.item():.3f}, {time.perf_counter() - started:.0f} s",
+                flush=True,
+            )
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def train_net(folder, model, out, minutes, steps, workers, seed):
+    from tersely.embeddings.transfer.hypernet import train_hypernet
+
+    loaded, tokenizer = load(folder / model)
+    texts = read(folder / "train.xz") if "llama" in model else read(folder / "sentences.xz")
+    seen = []
+
+    def progress(*told):
+        seen.append(told)
+        if len(seen) % 500 == 1:
+            print(*told, flush=True)
+
+    train_hypernet(
+        loaded,
+        tokenizer,
+        texts,
+        out,
+        minutes=minutes,
+        steps=steps,
+        workers=workers,
+        seed=seed,
+        on_progress=progress,
+    )
+
+
+class Naive:
+    """The mean of the rows of what the old tokenizer makes of each token's text."""
+
+    def __init__(self, source, tokenizer, match):
+        self.origins, self._match = match.origins, match
+        texts = [tokenizer.decode([number]) for number in range(len(match.origins))]
+        self._pieces = source(texts, add_special_tokens=False)["input_ids"]
+
+    def rows(self, old, table=None):
+        """As the methods of the library make them."""
+        import numpy as np
+
+        from tersely.embeddings.transfer.match import Origin
+
+        average = old[self._match.ordinary].mean(0)
+        made = np.stack([old[ids].mean(0) if ids else average for ids in self._pieces]).astype(np.float32)
+        special = self._match.where(Origin.SPECIAL)
+        made[special] = old[self._match.pieces.values[self._match.pieces.offsets[:-1][special]]]
+        return made
+
+
+def naive_swap(model, source, wanted):
+    """``swap_tokenizer`` with rows that know nothing of where a token stands."""
+    from tersely.embeddings.transfer import swap
+
+    kept, swap.Mean = swap.Mean, lambda match: Naive(source, wanted, match)
+    try:
+        return swap.swap_tokenizer(model, source, wanted, "mean")
+    finally:
+        swap.Mean = kept
+
+
+def figures(model, tokenizer, texts, before):
+    """What is told of a swapped model; ``before`` are the original's states, or bits."""
+    import torch
+    from scipy.stats import spearmanr
+
+    from tersely.embeddings.transfer.quality import bits, compare_states, generates, rows_of, states
+
+    if generates(model):
+        size = sum(len(text.encode()) for text in texts)
+        return {"bits per byte": bits(model, rows_of(tokenizer, texts, True)) / size, "before": before / size}
+    now = states(model, rows_of(tokenizer, texts, False))
+    found = compare_states(before, now)
+    above = torch.triu_indices(len(texts), len(texts), 1)
+    pairs = [(part @ part.T).cpu()[above[0], above[1]].numpy() for part in (before, now)]
+    return {
+        "cosine": found.cosine,
+        "same neighbour": found.neighbours,
+        "Spearman": float(spearmanr(*pairs)[0]),
+    }
+
+
+def measure(folder, name, targets, methods, net, file, distilled):
+    from tersely.embeddings.transfer.quality import bits, generates, rows_of, states
+    from tersely.embeddings.transfer.swap import swap_tokenizer
+
+    train, rows = read(folder / "train.xz"), []
+    for wanted in targets:
+        for method in methods:
+            model, source = load(folder / name)
+            decoder = generates(model)
+            texts = read(folder / f"held_out_{'passages' if decoder else 'sentences'}.xz")
+            own = rows_of(source, texts, decoder)
+            before = bits(model, own) if decoder else states(model, own)
+            started = time.perf_counter()
+            if method == "naive":
+                model, report = naive_swap(model, source, target(folder, wanted))
+            else:
+                rows_by, _, more = method.partition("+")
+                model, report = swap_tokenizer(
+                    model, source, target(folder, wanted), rows_by, train,
+                    **({"hypernet": net} if rows_by == "hypernet" else {}),
+                    **({"distill": distilled} if more else {}),
+                )  # fmt: skip
+            seconds = time.perf_counter() - started
+            rows.append(
+                {"model": name, "target": wanted, "method": method}
+                | figures(model, report.tokenizer, texts, before)
+                | {"seconds": seconds, "device": device()}
+            )
+            print(rows[-1], flush=True)
+            file.write_text(json.dumps(rows))
+
+
+def main():
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parts = parser.add_subparsers(dest="part", required=True)
+    part = parts.add_parser("decoder")
+    part.add_argument("--out", type=Path, required=True)
+    part.add_argument("--seed", type=int, default=0)
+    part.add_argument("--epochs", type=float, default=EPOCHS)
+    part = parts.add_parser("hypernet")
+    part.add_argument("model")
+    part.add_argument("--out", type=Path, required=True)
+    part.add_argument("--minutes", type=float)
+    part.add_argument("--steps", type=int)
+    part.add_argument("--workers", type=int, default=8)
+    part.add_argument("--seed", type=int, default=0)
+    part = parts.add_parser("measure")
+    part.add_argument("model")
+    part.add_argument("--targets", default=",".join(TARGETS))
+    part.add_argument("--methods", default="naive,mean,fit")
+    part.add_argument("--hypernet", type=Path)
+    part.add_argument("--distilled", type=int, default=DISTILLED, help="steps of distillation")
+    part.add_argument("--rows", type=Path, required=True)
+    part = parts.add_parser("publish")
+    part.add_argument("rows", type=Path, nargs="+")
+    part.add_argument("--name", required=True)
+    given = parser.parse_args()
+    if given.part == "decoder":
+        train_decoder(given.folder, given.out, given.seed, given.epochs)
+    elif given.part == "hypernet":
+        train_net(given.folder, given.model, given.out, given.minutes, given.steps, given.workers, given.seed)
+    elif given.part == "measure":
+        measure(
+            given.folder, given.model, given.targets.split(","), given.methods.split(","), given.hypernet, given.rows,
+            given.distilled,
+        )  # fmt: skip
+    else:
+        publish(given.name, [row for file in given.rows for row in json.loads(file.read_text())])
+
+
+if __name__ == "__main__":
+    main()
