@@ -9,3 +9,4 @@ from tersely.embeddings.transfer.methods.fit import Fit as Fit
 from tersely.embeddings.transfer.methods.mean import Mean as Mean
 from tersely.embeddings.transfer.methods.protocol import Method as Method
 from tersely.embeddings.transfer.methods.protocol import MethodName as MethodName
+from tersely.embeddings.transfer.methods.protocol import TableName as TableName
