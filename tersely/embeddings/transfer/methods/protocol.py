@@ -15,6 +15,8 @@ class MethodName(StrEnum):
     """The mean of the pieces of a token; needs no corpus."""
     FIT = "fit"
     """The rows with which words come out as before, by least squares on a corpus."""
+    HYPERNET = "hypernet"
+    """The rows that a network makes, which was trained for the model."""
 
 
 class TableName(StrEnum):
@@ -37,5 +39,5 @@ class Method(Protocol):
         ...
 
     def rows(self, old: np.ndarray[Any, Any], table: TableName) -> np.ndarray[Any, Any]:
-        """The new table, float32 ``(V_new, D)``, from the old one, float32 ``(V_old, D)``; copied rows are exact."""
+        """The new table, float32 ``(V_new, D)``, from the old one, float32 ``(V_old, D)``; rows of special tokens are exact."""
         ...
