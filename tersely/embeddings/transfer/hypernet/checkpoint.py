@@ -53,7 +53,7 @@ def load(
     """
     path = folder / NAME
     if not path.exists():
-        raise EmbeddingError(f"{path} is not there, so nothing can go on: begin anew, without resume")
+        raise EmbeddingError(f"{path} is not there, so nothing can go on: begin anew, in another folder")
     with safe_open(path, "pt") as file:
         place = Place(**json.loads(file.metadata()["place"]))
         for name, value in settings.items():

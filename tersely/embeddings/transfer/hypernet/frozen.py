@@ -66,7 +66,7 @@ class Frozen:
         """What is made less, and what it consists of."""
         device = self._model.device
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            rows = self._rows(network, batch)
+            rows = {name: part.to(self._model.dtype) for name, part in self._rows(network, batch).items()}
             old_ids, old_mask = _on(batch.old_ids, device), _mask(batch.old_lengths, device)
             new_ids, new_mask = _on(batch.new_ids, device), _mask(batch.new_lengths, device)
             with torch.no_grad():

@@ -19,7 +19,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from tersely.embeddings.transfer.hypernet.surface import KINDS, PIECES, SLOTS, SPECIAL
 
 _HEAD = 64  # dimensions of a head of attention
-_WIDTHS = (1, 2, 4, 8, SLOTS)  # slots that tokens are brought to, so that few slots are empty
+_WIDTHS = (2, 5, SLOTS)  # slots that tokens are brought to: few are empty, and a GPU gets few small calls
 
 
 class HypernetConfig(PretrainedConfig):

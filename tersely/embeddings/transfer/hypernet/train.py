@@ -42,6 +42,7 @@ _HELD_OUT = 1_000_000  # characters of held-out passages
 _UNSEEN_SIZE = 8192  # tokens of the vocabularies for held-out passages
 _WARM_UP = 0.03  # share of the run
 _CLIP = 1.0
+_SAVED = 120  # seconds from one checkpoint to the next, at most
 _LOGGED = 20  # steps of a line in the log
 
 
@@ -100,7 +101,7 @@ def train_hypernet(
         classes: tokens of a drawn vocabulary that the softmax of a decoder runs over, besides those of the batch. They are drawn
             evenly and weighted for those that were not.
         bases: BPEs that are trained to draw from.
-        every: steps from one checkpoint, and one measurement on held-out passages, to the next.
+        every: steps from one measurement on held-out passages to the next; there is a checkpoint too, and every two minutes.
         device: where the model runs; by default a GPU if there is one.
         workers: processes that make batches; 0 makes them in this one.
         seed: decides the weights at the start and all batches.
@@ -161,7 +162,7 @@ class _Run:
         self._steps: int | None = settings["steps"]
         self._seconds = 60 * minutes if minutes is not None else math.inf
         self._peak: float = settings["learning_rate"]
-        self._step, self._started = 0, 0.0
+        self._step, self._started, self._saved = 0, 0.0, time.monotonic()
         self._held_out = math.nan
         self._recent = list[Tensor]()
 
@@ -196,16 +197,20 @@ class _Run:
             ended = self._share() >= 1
             if self._step % self._every == 0 or ended:
                 self._measure(held_out)
-            if self._step % self._every == 0 and not ended:
-                seconds = time.monotonic() - self._started
-                place = Place(self._step, seconds, self._settings)
-                checkpoint.save(self._out, self._network, self._optimizer, place)
+            due = self._step % self._every == 0 or time.monotonic() - self._saved > _SAVED
+            if due and not ended:
+                self._save()
             if self._tell:
                 self._tell(TrainingStep(self._step, self._share(), self._loss(), self._held_out))
             if ended:
                 break
         self._network.save_pretrained(self._out)
         (self._out / checkpoint.NAME).unlink(missing_ok=True)
+
+    def _save(self) -> None:
+        self._saved = time.monotonic()
+        place = Place(self._step, self._saved - self._started, self._settings)
+        checkpoint.save(self._out, self._network, self._optimizer, place)
 
     def _step_on(self, made: Batch) -> None:
         rate = self._peak * _shape(self._share())
