@@ -12,7 +12,7 @@ import click
 from tersely.cli.output import count, print_json, print_table, shown_progress, tell_passed_over
 
 if TYPE_CHECKING:
-    from tersely.embeddings.transfer.hypernet.train import TrainingStep
+    from tersely.embeddings.transfer.hypernet.run import TrainingStep
 
 _MOST_WORKERS = 14
 

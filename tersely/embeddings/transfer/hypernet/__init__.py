@@ -9,6 +9,7 @@ frozen.py         the model that it is trained against
 checkpoint.py     a run that was broken off
 plot.py           the loss over the steps
 load.py           a trained network, and whether it fits a model
+run.py            the steps of a run
 train.py          train_hypernet: all of it
 """
 
