@@ -1,9 +1,10 @@
 """Tokenizers drawn at random, of the kinds that a model may be given: BPE, Unigram and WordPiece.
 
 A Unigram or WordPiece vocabulary is drawn from the parts of words in a sample of texts (substrings.py): counts with noise of a
-random strength decide which parts are tried (arXiv 2405.07883, section 3), and words cut by them which stay, with what score. A BPE is one of some
-that were trained on parts of the sample, cut off after a random number of merges, which is a BPE again. Sizes are even on a scale
-of logarithms. All have every byte, or every character of the sample, so that they spell any text like it.
+random strength decide which parts are tried (arXiv 2405.07883, section 3), and words that are cut by them which stay, with what
+score. A BPE is one of some that were trained on parts of the sample, cut off after a random number of merges, which is a BPE again.
+Sizes are even on a scale of logarithms; a few BPEs are smaller, down to bytes. All have every byte, or every character of the
+sample, so that they spell any text like it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ SMALLEST, LARGEST = 1500, 32768
 """Tokens of a drawn vocabulary, besides bytes and characters."""
 
 _BPE, _UNIGRAM = 0.5, 0.3  # shares; the others are WordPiece
+_TINY = 0.05  # share of BPEs with fewer tokens than the smallest, down to bytes alone
 _NOISE = 1.5  # the largest standard deviation of the noise, in logarithms of counts
 _MORE = 3.0  # parts that are cut with, of those that stay, at most
 _WORDS = 50_000  # different words that parts are taken from
@@ -75,6 +77,7 @@ class Vocabularies:
         """One, decided by the generator alone."""
         kind, size = generator.random(), int(np.exp(generator.uniform(np.log(SMALLEST), np.log(LARGEST))))
         if kind < _BPE:
+            size = int(generator.integers(SMALLEST)) if kind < _TINY else size
             return self._bases[generator.integers(len(self._bases))].cut_off(size, generator)
         if kind < _BPE + _UNIGRAM:
             return self._unigram(size, generator)
