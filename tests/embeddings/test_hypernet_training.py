@@ -227,7 +227,14 @@ def test_processes_make_the_same_batches(source, tmp_path):
 def test_minutes_end_a_run(source, tmp_path):
     seen = []
     train_hypernet(
-        llama(source), source, SENTENCES, tmp_path / "out", minutes=0.05, **RUN, on_progress=seen.append
+        llama(source),
+        source,
+        SENTENCES,
+        tmp_path / "out",
+        minutes=0.05,
+        workers=1,
+        **RUN,
+        on_progress=seen.append,
     )
     assert seen[-1].share >= 1
     assert all(one.share < 1 for one in seen[:-1])
