@@ -24,10 +24,16 @@ if TYPE_CHECKING:
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
     "--method",
-    type=click.Choice(["fit", "mean"]),
+    type=click.Choice(["fit", "mean", "hypernet"]),
     default="fit",
     show_default=True,
-    help="How rows are made: least squares on the words of --corpus, or the mean of a token's old pieces.",
+    help="How rows are made: least squares on the words of --corpus, the mean of a token's old pieces, or by the network of "
+    "--hypernet.",
+)
+@click.option(
+    "--hypernet",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder that tersely train hypernet made for this model.",
 )
 @click.option(
     "--corpus",
@@ -46,7 +52,7 @@ if TYPE_CHECKING:
 @input_format_option
 @json_option
 def command(
-    model: Path, tokenizer: Path, out: Path, method: str, corpus: tuple[str, ...], special_tokens: str,
+    model: Path, tokenizer: Path, out: Path, method: str, hypernet: Path | None, corpus: tuple[str, ...], special_tokens: str,
     text_field: str, input_format: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Write MODEL with the vocabulary of TOKENIZER into the folder OUT, and say how good it is.
@@ -59,6 +65,7 @@ def command(
     Examples:
       tersely swap minilm/ tokenizer.json out/ --corpus corpus/
       tersely swap llama/ gpt2/tokenizer.json out/ --method mean
+      tersely swap minilm/ tokenizer.json out/ --method hypernet --hypernet network/
     """  # noqa: D301 -- click wants the character, not the two signs
     from transformers.utils import logging
 
@@ -66,6 +73,8 @@ def command(
 
     if method == "fit" and not corpus:
         raise click.UsageError("--method fit learns from words: give --corpus FILE, or choose --method mean")
+    if (method == "hypernet") is not (hypernet is not None):
+        raise click.UsageError("--method hypernet and --hypernet FOLDER belong together: give both or none")
     sources, passed_over = find_sources(corpus, text_field, input_format) if corpus else ([], [])
     tell_passed_over(passed_over)
     from tersely.embeddings import swap_folder
@@ -78,8 +87,9 @@ def command(
             tokenizer,
             out,
             method,
-            _texts(sources) if corpus else None,
+            texts_of(sources) if corpus else None,
             special_tokens,
+            hypernet=hypernet,
             on_progress=on_progress,
         )
     if as_json:
@@ -88,7 +98,7 @@ def command(
         click.echo(report)
 
 
-def _texts(sources: list[Source]) -> Iterator[str]:
+def texts_of(sources: list[Source]) -> Iterator[str]:
     """The documents of all sources; what is none is counted and told on stderr."""
     rejected = 0
     for source in sources:

@@ -1,4 +1,4 @@
-"""``tersely train``: a vocabulary or a code from a corpus, in bounded memory."""
+"""``tersely train``: a vocabulary or a code from a corpus, in bounded memory; or a hypernetwork for a model."""
 
 from __future__ import annotations
 
@@ -44,19 +44,21 @@ class _Bytes(click.ParamType):
         return int(float(match.group(1)) * _UNITS[match.group(2)])
 
 
-@click.command("train", short_help="Train a BPE, WordPiece or Unigram vocabulary, or an equal-info code.")
-@click.argument("kind", type=click.Choice(["bpe", "wordpiece", "unigram", "equal-info"]))
+@click.command(
+    "train", short_help="Train a BPE, WordPiece or Unigram vocabulary, an equal-info code, or a hypernetwork."
+)
+@click.argument("kind", type=click.Choice(["bpe", "wordpiece", "unigram", "equal-info", "hypernet"]))
 @click.argument("inputs", nargs=-1)
 @click.option(
     "--vocab-size",
     type=click.IntRange(min=1),
-    help="Ids, special tokens included; needed but for equal-info, which has 2 to the power of --bits.",
+    help="Ids, special tokens included; needed for bpe, wordpiece and unigram (equal-info has 2 to the power of --bits).",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     required=True,
-    help="tokenizer.json to make, a folder for equal-info; it must not exist.",
+    help="tokenizer.json to make, a folder for equal-info and hypernet; it must not exist.",
 )
 @click.option(
     "--bits",
@@ -121,6 +123,29 @@ class _Bytes(click.ParamType):
 @click.option(
     "--lowercase/--cased", default=True, show_default=True, help="Lower letters, strip accents (wordpiece)."
 )
+@click.option(
+    "--steps", type=click.IntRange(min=1), help="Batches to train on (hypernet); or give --minutes."
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Time to train for, all that comes before included (hypernet).",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Texts of a batch (hypernet).",
+)
+@click.option("--device", help="Where the model runs (hypernet). [default: a GPU if there is one]")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    help="Processes that make batches (hypernet). [default: one for each CPU but one, at most 14]",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Decides all that is drawn (hypernet).")
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out (hypernet).")
 @click.option("--by", metavar="FIELD", help="Report also by this field of the records, such as a language.")
 @text_field_option
 @input_format_option
@@ -153,6 +178,10 @@ def command(
     beside --out until the end, so the size of the corpus does not matter. The file opens with tersely prepare
     --tokenizer, tokenizers and transformers. The report is measured on a sample of the corpus.
 
+    A hypernet is a network that makes the rows of any new vocabulary for a model, for tersely swap --method hypernet. The first
+    of INPUTS is the folder of the model, with its tokenizer; the others are text like that which the swapped models will see.
+    --out gets a plot of the loss.
+
     An equal-info code is a folder, for tersely prepare --tokenizer too: each of its ids is a string of about --bits bits of
     information under a model of bytes, which learns from a sample of the corpus.
 
@@ -162,6 +191,7 @@ def command(
       tersely train bpe corpus/ --vocab-size 64000 --superwords --by lang --out tokenizer.json
       zcat big.jsonl.gz | tersely train unigram - --vocab-size 32000 --out tokenizer.json
       tersely train equal-info corpus/ --bits 16 --carry 1 --out code/
+      tersely train hypernet minilm/ corpus/ --minutes 10 --out hypernet/
     """  # noqa: D301 -- click wants the character, not the two signs
     from tersely.corpus import SampleSource, Settings, find_sources, train
 
@@ -169,7 +199,17 @@ def command(
         str(options["kind"]),
         {name: options.pop(name) for name in ("bits", "carry", "model", "sample_bytes")},
     )
+    of_network = {
+        name: options.pop(name)
+        for name in ("steps", "minutes", "batch", "device", "workers", "seed", "resume")
+    }
     _refuse_idle_options(kind, bool(options["superwords"]))
+    if kind == "hypernet":
+        from tersely.cli.hypernet import run_hypernet_training
+
+        return run_hypernet_training(
+            inputs, out, **of_network, text_field=text_field, input_format=input_format, as_json=as_json
+        )
     if kind != "equal-info" and options["vocab_size"] is None:
         raise click.UsageError(f"{kind} needs --vocab-size: say how many ids there may be")
     settings = None if kind == "equal-info" else Settings(specials=specials or None, **options)
@@ -206,6 +246,15 @@ _USED_BY = {
     "carry": ("equal-info",),
     "model": ("equal-info",),
     "sample_bytes": ("equal-info",),
+    "steps": ("hypernet",),
+    "minutes": ("hypernet",),
+    "batch": ("hypernet",),
+    "device": ("hypernet",),
+    "workers": ("hypernet",),
+    "seed": ("hypernet",),
+    "resume": ("hypernet",),
+    "sample": (*_VOCABULARIES, "equal-info"),
+    "max_bad": (*_VOCABULARIES, "equal-info"),
     "min_count": ("bpe", "wordpiece"),
     "lowercase": ("wordpiece",),
     "superwords": ("bpe",),

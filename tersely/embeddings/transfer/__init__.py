@@ -5,6 +5,7 @@ pieces.py       any bytes in pieces of a tokenizer, where a word begins and wher
 match.py        each new token in terms of the old vocabulary
 passages.py     a corpus in passages, some held out, and its words
 methods/        rows of the new vocabulary from those of the old one
+hypernet/       a network that makes rows, and its training
 specials.py     special tokens, their rows, the template around a text
 tables.py       the tables of a model, and what is refused
 ids.py          bos, eos and other ids in the model's settings
@@ -16,5 +17,6 @@ folder.py       swap_folder: from folder to folder, and read again
 """
 
 from tersely.embeddings.transfer.folder import swap_folder as swap_folder
+from tersely.embeddings.transfer.hypernet.train import train_hypernet as train_hypernet
 from tersely.embeddings.transfer.report import SwapReport as SwapReport
 from tersely.embeddings.transfer.swap import swap_tokenizer as swap_tokenizer

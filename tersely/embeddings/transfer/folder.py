@@ -34,6 +34,7 @@ def swap_folder(
     corpus: Iterable[str] | None = None,
     special_tokens: SpecialTokens | str = SpecialTokens.KEEP,
     *,
+    hypernet: Path | None = None,
     on_progress: Progress | None = None,
 ) -> SwapReport:
     """Swaps the tokenizer of a saved model and saves the result, which is loaded again and compared.
@@ -45,6 +46,7 @@ def swap_folder(
         method: as for ``swap_tokenizer``, like the next three.
         corpus: texts.
         special_tokens: whose.
+        hypernet: the folder of a network.
         on_progress: is told each step as it begins.
 
     Returns:
@@ -57,7 +59,7 @@ def swap_folder(
         raise EmbeddingError(f"{out} exists and is not empty: name a folder to make")
     source, target, loaded = load_tokenizer(model), load_tokenizer(tokenizer), load_model(model)
     swapped, report = swap_tokenizer(
-        loaded, source, target, method, corpus, special_tokens, on_progress=on_progress
+        loaded, source, target, method, corpus, special_tokens, hypernet=hypernet, on_progress=on_progress
     )
     if on_progress:
         on_progress("writing and reading again")

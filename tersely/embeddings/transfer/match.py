@@ -25,6 +25,8 @@ class Origin(StrEnum):
     """The mean of the rows of its pieces."""
     FITTED = "fitted"
     """The closed-form fit on words."""
+    PREDICTED = "predicted"
+    """What a trained network made of its pieces."""
     AVERAGE = "average"
     """The mean of all rows: the old vocabulary cannot spell it."""
 

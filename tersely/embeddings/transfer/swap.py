@@ -10,14 +10,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tersely.embeddings.transfer.digits import digit_difference
+from tersely.embeddings.transfer.hypernet import Hypernet
+from tersely.embeddings.transfer.hypernet.load import load_hypernet
 from tersely.embeddings.transfer.ids import translate_settings
 from tersely.embeddings.transfer.match import ORIGINS, Match, Origin
-from tersely.embeddings.transfer.methods import Fit, Mean, Method, MethodName
+from tersely.embeddings.transfer.methods import Fit, Mean, Method, MethodName, Predicted
 from tersely.embeddings.transfer.passages import count_words, passages
 from tersely.embeddings.transfer.pieces import Decomposition
 from tersely.embeddings.transfer.quality import Comparison
@@ -61,6 +64,7 @@ def swap_tokenizer(
     corpus: Iterable[str] | None = None,
     special_tokens: SpecialTokens | str = SpecialTokens.KEEP,
     *,
+    hypernet: Hypernet | Path | str | None = None,
     on_progress: Progress | None = None,
 ) -> tuple[PreTrainedModel, SwapReport]:
     """Gives a model the rows of another tokenizer's vocabulary. Nothing is trained, and no model runs but to measure.
@@ -70,25 +74,27 @@ def swap_tokenizer(
         source_tokenizer: the fast tokenizer of transformers that the model was trained with.
         target_tokenizer: any fast tokenizer, of transformers or ``tokenizers``: byte-level BPE, SentencePiece BPE or Unigram,
             WordPiece.
-        method: ``fit``, which needs a corpus, or ``mean``.
+        method: ``fit``, which needs a corpus, ``mean``, or ``hypernet``, which needs a network.
         corpus: texts like those that the model will see. A tenth of their passages is held out, to measure on.
         special_tokens: ``keep`` those of the model, with its chat template, or ``map`` them to those of the new tokenizer.
+        hypernet: a network for this model, or the folder in which ``train_hypernet`` left it.
         on_progress: is told each step as it begins.
 
     Returns:
         The model, and a report, whose ``tokenizer`` is the one to use: the target with the special tokens that were asked for.
 
     Raises:
-        UsageError: no such method, or no corpus for ``fit``.
+        UsageError: no such method, no corpus for ``fit``, or no network for ``hypernet``.
         TokenizeError: a tokenizer is not of those kinds.
-        EmbeddingError: adapters, quantised embeddings, embeddings for each layer, a tokenizer that is not the model's, or
-            positions that are counted from an id for padding which would move.
+        EmbeddingError: adapters, quantised embeddings, embeddings for each layer, a tokenizer that is not the model's,
+            positions that are counted from an id for padding which would move, or a network for other rows.
     """
     chosen, owner = choose(MethodName, method), choose(SpecialTokens, special_tokens)
     tell = on_progress or (lambda step: None)
-    _check(chosen, source_tokenizer, corpus)
+    _check(chosen, source_tokenizer, corpus, hypernet)
     old = ByteView.of(source_tokenizer)
     check_model(model, len(old))
+    network = None if hypernet is None else load_hypernet(hypernet, model, old)
     tell("counting words")
     learned = _learn(corpus or ())
     tell("matching vocabularies")
@@ -98,7 +104,10 @@ def swap_tokenizer(
     pieces, new_pieces = Decomposition(source_tokenizer, old), Decomposition(used, new)
     match = Match.of(old, pieces, new, special_rows(source_tokenizer, target_tokenizer, used, old, new))
     tell("making rows")
-    made = Mean(match) if chosen is MethodName.MEAN else Fit(match, learned.words, pieces, new_pieces)
+    if network is not None:
+        made: Method = Predicted(match, network, old, pieces, new)
+    else:
+        made = Mean(match) if chosen is MethodName.MEAN else Fit(match, learned.words, pieces, new_pieces)
     tell("measuring the model")
     comparison = Comparison(model, learned.held_out, source_tokenizer, used)
     comparison.before(source_tokenizer)
@@ -125,7 +134,7 @@ def swap_tokenizer(
     )
 
 
-def _check(method: MethodName, source_tokenizer: Any, corpus: Any) -> None:
+def _check(method: MethodName, source_tokenizer: Any, corpus: Any, hypernet: Any) -> None:
     if not hasattr(source_tokenizer, "backend_tokenizer"):
         raise TokenizeError(
             "the source tokenizer must tell its special tokens: load it with transformers' AutoTokenizer"
@@ -134,6 +143,10 @@ def _check(method: MethodName, source_tokenizer: Any, corpus: Any) -> None:
         raise UsageError("the corpus is one string: give a list of texts")
     if corpus is None and method is MethodName.FIT:
         raise UsageError("the method 'fit' learns from words: give corpus=texts, or choose method='mean'")
+    if (hypernet is not None) is not (method is MethodName.HYPERNET):
+        raise UsageError(
+            "the method 'hypernet' and a network belong together: give method='hypernet', hypernet=FOLDER, or neither"
+        )
 
 
 def _learn(corpus: Iterable[str]) -> _Learned:

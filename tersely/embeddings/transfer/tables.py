@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tersely.embeddings.transfer.methods import Method
+from tersely.embeddings.transfer.methods import Method, TableName
 from tersely.errors import EmbeddingError
 
 if TYPE_CHECKING:
@@ -124,8 +124,11 @@ def exchange(model: Any, method: Method, used: int, size: int, padding: int | No
     """
     tables = Tables.of(model)
     spare = tables.inputs.shape[0] - used if size == used else 0
-    parts = (tables.inputs, tables.head, tables.bias)
-    made = [None if part is None else _made(part, method, used, spare) for part in parts]
+    parts = (tables.inputs, tables.head, tables.bias)  # in the order of TableName
+    made = [
+        None if part is None else _made(part, name, method, used, spare)
+        for name, part in zip(TableName, parts, strict=True)
+    ]
     del parts, tables  # so that the old rows can go before the new ones are there twice
     model.resize_token_embeddings(size + spare, mean_resizing=False)
     tables = Tables.of(model)
@@ -136,10 +139,10 @@ def exchange(model: Any, method: Method, used: int, size: int, padding: int | No
     inputs.padding_idx = None if inputs.padding_idx is None else padding
 
 
-def _made(table: Tensor, method: Method, used: int, spare: int) -> Tensor:
+def _made(table: Tensor, name: TableName, method: Method, used: int, spare: int) -> Tensor:
     """The new rows of a table, in its dtype, on the CPU."""
     flat = table.detach().cpu()
-    rows = method.rows(flat[:used].float().reshape(used, -1).numpy())
+    rows = method.rows(flat[:used].float().reshape(used, -1).numpy(), name)
     new = torch.from_numpy(rows).to(table.dtype).reshape(-1, *table.shape[1:])
     return torch.cat([new, flat[used:]]) if spare else new
 

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,15 @@ class ByteView:
                 found.setdefault(self.tokens[number], []).append(number)
         return found
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the ids of text: two vocabularies that have the same rows for it have the same."""
+        found = sha256()
+        for number, token in enumerate(self.tokens):
+            if token and not self.special[number]:
+                found.update(f"{number} {len(token)} ".encode() + token)
+        return found.hexdigest()[:32]
+
     def same(self, token: bytes, spelling: str, single_byte: bool) -> int:
         """The id that stands for these bytes, -1 if there is none: where there are several, that of the same spelling, or of
         the same kind.
@@ -177,10 +187,10 @@ def _bytes(spelling: str, family: Family, model: dict[str, Any]) -> bytes:
     prefix = model["continuing_subword_prefix"]
     if spelling.startswith(prefix) and len(spelling) > len(prefix):
         return spelling[len(prefix) :].encode()
-    return spelling.encode() if _stands_alone(spelling) else b" " + spelling.encode()
+    return spelling.encode() if stands_alone(spelling) else b" " + spelling.encode()
 
 
-def _stands_alone(piece: str) -> bool:
+def stands_alone(piece: str) -> bool:
     """Whether BERT's rules cut the character off on both sides."""
     if len(piece) != 1:
         return False

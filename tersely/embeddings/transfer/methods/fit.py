@@ -23,6 +23,7 @@ from scipy import sparse
 
 from tersely.embeddings.transfer.match import ORIGINS, Match, Origin
 from tersely.embeddings.transfer.methods.mean import Mean
+from tersely.embeddings.transfer.methods.protocol import TableName
 from tersely.embeddings.transfer.pieces import Decomposition
 
 DRAW = 3.0
@@ -70,9 +71,9 @@ class Fit:
         """uint8, ``(V_new,)``: where each row comes from."""
         return self._origins
 
-    def rows(self, old: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """The new table, float32 ``(V_new, D)``, from the old one, float32 ``(V_old, D)``."""
-        new = self._mean.rows(old)
+    def rows(self, old: np.ndarray[Any, Any], table: TableName) -> np.ndarray[Any, Any]:
+        """The new table, float32 ``(V_new, D)``, from the old one, float32 ``(V_old, D)``; all tables alike."""
+        new = self._mean.rows(old, table)
         for start in range(0, old.shape[1], _COLUMNS):
             part = slice(start, start + _COLUMNS)
             right = self._have @ old[:, part].astype(np.float64) - self._lack @ new[:, part].astype(

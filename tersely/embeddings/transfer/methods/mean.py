@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from tersely.embeddings.transfer.match import Match, Origin
+from tersely.embeddings.transfer.methods.protocol import TableName
 
 
 class Mean:
@@ -27,8 +28,8 @@ class Mean:
         """uint8, ``(V_new,)``: where each row comes from."""
         return self._match.origins
 
-    def rows(self, old: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """The new table, float32 ``(V_new, D)``, from the old one, float32 ``(V_old, D)``."""
+    def rows(self, old: np.ndarray[Any, Any], table: TableName) -> np.ndarray[Any, Any]:
+        """The new table, float32 ``(V_new, D)``, from the old one, float32 ``(V_old, D)``; all tables alike."""
         new = self._weights @ old
         new[self._match.where(Origin.AVERAGE)] = old.mean(0, where=self._match.ordinary[:, None])
         return new

@@ -15,16 +15,29 @@ class MethodName(StrEnum):
     """The mean of the pieces of a token; needs no corpus."""
     FIT = "fit"
     """The rows with which words come out as before, by least squares on a corpus."""
+    HYPERNET = "hypernet"
+    """The rows that a network makes, which was trained for the model."""
+
+
+class TableName(StrEnum):
+    """The tables of a model that have a row for each id."""
+
+    INPUTS = "inputs"
+    """The input embeddings, and the head where it is tied to them."""
+    HEAD = "head"
+    """A head of its own."""
+    BIAS = "bias"
+    """The bias of the head, a column."""
 
 
 class Method(Protocol):
-    """Makes the table of the new vocabulary from that of the old one; linear, so it serves inputs, heads and biases."""
+    """Makes the table of the new vocabulary from that of the old one, whichever table it is."""
 
     @property
     def origins(self) -> np.ndarray[Any, Any]:
         """uint8, ``(V_new,)``: where each row comes from, as in ``Match``."""
         ...
 
-    def rows(self, old: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """The new table, float32 ``(V_new, D)``, from the old one, float32 ``(V_old, D)``; copied rows are exact."""
+    def rows(self, old: np.ndarray[Any, Any], table: TableName) -> np.ndarray[Any, Any]:
+        """The new table, float32 ``(V_new, D)``, from the old one, float32 ``(V_old, D)``; rows of special tokens are exact."""
         ...

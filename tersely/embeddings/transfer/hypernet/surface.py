@@ -1,0 +1,118 @@
+"""What the network sees of a token: its old pieces, those it would have at the start of a word, and how its text looks.
+
+    b"the" for an old WordPiece     pieces  ##the       where it stands: inside a word, as far as bytes can tell
+                                    others  the         what it is at the start of a line, where there is no blank either
+                                    look    small       which tells how likely each is
+
+N tokens, ``SLOTS`` places: ``PIECES`` for the pieces, ``OTHERS`` for the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+
+from tersely.embeddings.transfer.pieces import Decomposition
+from tersely.embeddings.transfer.vocabulary import ByteView
+
+PIECES = 8
+OTHERS = 4
+SLOTS = PIECES + OTHERS
+NONE = -1
+"""Stands in a slot without a piece."""
+
+
+class Look(IntEnum):
+    """How the text of a token looks; a new token of which the old vocabulary has the same bytes adds ``len(Look)``."""
+
+    BLANK = 0
+    """It starts with a blank."""
+    SMALL = 1
+    """It starts with a letter without case, or a small one."""
+    CAPITAL = 2
+    """It starts with a capital letter, without a blank."""
+    OTHER = 3
+    """It starts with a digit, a sign or a broken character."""
+
+
+KINDS = 2 * len(Look) + 1
+SPECIAL = KINDS - 1
+"""The kind of special tokens, which keep their rows."""
+
+
+@dataclass(frozen=True)
+class Surface:
+    """What the network sees of N tokens.
+
+    Attributes:
+        pieces: int32, ``(N, SLOTS)``: old ids, or ``NONE``.
+        kinds: uint8, ``(N,)``: a look, with or without ``len(Look)``, or ``SPECIAL``.
+    """
+
+    pieces: np.ndarray[Any, Any]
+    kinds: np.ndarray[Any, Any]
+
+
+class SurfaceReader:
+    """Makes surfaces of tokens; each is looked up once.
+
+    Args:
+        old: the vocabulary that has rows.
+        pieces_of: any bytes in its pieces.
+    """
+
+    def __init__(self, old: ByteView, pieces_of: Decomposition) -> None:
+        self._old, self._pieces_of = old, pieces_of
+        self._known = dict[bytes, tuple[list[int], int]]()
+
+    def __call__(self, tokens: Sequence[bytes]) -> Surface:
+        """The surface of tokens of text."""
+        rows = list[list[int]]()
+        kinds = np.empty(len(tokens), np.uint8)
+        for number, token in enumerate(tokens):
+            if token not in self._known:
+                self._known[token] = self._read(token)
+            row, kinds[number] = self._known[token]
+            rows.append(row)
+        return Surface(np.array(rows, np.int32).reshape(-1, SLOTS), kinds)
+
+    def _read(self, token: bytes) -> tuple[list[int], int]:
+        same = self._old.same(token, "", False) if token else NONE
+        pieces = [same] if same >= 0 else self._pieces_of(token)
+        look = _look(token)
+        others = list[int]()
+        if look in (Look.SMALL, Look.CAPITAL):
+            others = self._pieces_of(b" " + token)
+        row = _padded(pieces, PIECES) + _padded(others, OTHERS)
+        return row, look + (len(Look) if same >= 0 else 0)
+
+
+def special_surface(ids: Sequence[int]) -> Surface:
+    """The surface of special tokens with these old ids."""
+    pieces = np.full((len(ids), SLOTS), NONE, np.int32)
+    pieces[:, 0] = ids
+    return Surface(pieces, np.full(len(ids), SPECIAL, np.uint8))
+
+
+def join(*surfaces: Surface) -> Surface:
+    """Several, one after the other."""
+    return Surface(
+        np.concatenate([one.pieces for one in surfaces]), np.concatenate([one.kinds for one in surfaces])
+    )
+
+
+def _look(token: bytes) -> Look:
+    first = token.decode("utf-8", "replace")[:1]
+    if first == " ":
+        return Look.BLANK
+    if not first.isalpha():
+        return Look.OTHER
+    return Look.CAPITAL if first.isupper() else Look.SMALL
+
+
+def _padded(ids: list[int], size: int) -> list[int]:
+    return ids[:size] + [NONE] * (size - len(ids[:size]))
