@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tersely.cli.output import count, print_json, print_table, shown_progress, tell_passed_over
+from tersely.cli.output import count, print_json, print_table, shown_progress, tell_fault, tell_passed_over
 
 if TYPE_CHECKING:
     from tersely.embeddings.transfer.hypernet.run import TrainingStep
@@ -37,8 +38,8 @@ def run_hypernet_training(
         raise click.UsageError("hypernet needs a model and text: give MODEL CORPUS...")
     if (steps is None) == (minutes is None):
         raise click.UsageError("hypernet trains for --steps or for --minutes: give one of them")
-    from tersely.cli.swap import texts_of
     from tersely.corpus import find_sources
+    from tersely.corpus.texts import texts_by_name
 
     started = time.perf_counter()
     sources, passed_over = find_sources(inputs[1:], text_field, input_format)
@@ -63,7 +64,7 @@ def run_hypernet_training(
         train_hypernet(
             load_model(place),
             load_tokenizer(place),
-            texts_of(sources),
+            chain.from_iterable(texts_by_name(sources, tell_fault).values()),
             out,
             steps=steps,
             minutes=minutes,

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
+    from tersely.corpus.sources import Source
+
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12} | {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
 json_option = click.option(
@@ -75,6 +77,17 @@ def print_columns(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]
             *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)),
         ]
         click.echo(f"  {'  '.join(cells)}".rstrip())
+
+
+def tell_fault(source: Source, rejected: int, fault: str) -> None:
+    """What of a source is no document, on stderr."""
+    if fault:
+        click.echo(f"Broke off, so only what came before was read: {source.name}: {fault}", err=True)
+    if rejected:
+        click.echo(
+            f"Note: {count(rejected)} records of {source.name} are no documents and were passed over.",
+            err=True,
+        )
 
 
 def tell_passed_over(paths: Sequence[Path]) -> None:

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from tersely.cli.inputs import input_format_option, text_field_option
-from tersely.cli.output import count, json_option, print_json, tell_passed_over
-
-if TYPE_CHECKING:
-    from tersely.corpus.sources import Source
+from tersely.cli.output import json_option, print_json, tell_fault, tell_passed_over
 
 
 @click.command("swap", short_help="Give a pretrained model another tokenizer.")
 @click.argument("model", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("tokenizer", type=click.Path(exists=True, path_type=Path))
+@click.argument("tokenizer")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
     "--method",
@@ -48,33 +45,54 @@ if TYPE_CHECKING:
     show_default=True,
     help="Keep those of the model and its chat template, or map them to those of the new tokenizer.",
 )
+@click.option(
+    "--distill",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="STEPS",
+    help="Train the new rows for so many steps, on --corpus, until they read like the old ones. Wants a GPU for thousands.",
+)
+@click.option("--seed", type=int, default=0, help="Of the order of --distill.")
 @text_field_option
 @input_format_option
 @json_option
 def command(
-    model: Path, tokenizer: Path, out: Path, method: str, hypernet: Path | None, corpus: tuple[str, ...], special_tokens: str,
-    text_field: str, input_format: str, as_json: bool,
+    model: Path, tokenizer: str, out: Path, method: str, hypernet: Path | None, corpus: tuple[str, ...],
+    special_tokens: str, distill: int, seed: int, text_field: str, input_format: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Write MODEL with the vocabulary of TOKENIZER into the folder OUT, and say how good it is.
 
     MODEL is a folder as save_pretrained writes it, with its tokenizer; TOKENIZER a tokenizer.json, or a folder with one:
-    byte-level BPE, SentencePiece BPE or Unigram, WordPiece. Nothing is trained. OUT is read again and compared, ids and outputs,
-    before it counts as done.
+    byte-level BPE, SentencePiece BPE or Unigram, WordPiece; or bytes, bytes:blt, ... for our byte tokenizer. Nothing is trained
+    without --distill. OUT is read again and compared, ids and outputs, before it counts as done; beside the model it has
+    swap_report.json, swap_report.html, and swap_tokens.jsonl with a line for each token. Figures by language go by the names of
+    the files of --corpus, up to the first point.
 
     \b
     Examples:
       tersely swap minilm/ tokenizer.json out/ --corpus corpus/
       tersely swap llama/ gpt2/tokenizer.json out/ --method mean
       tersely swap minilm/ tokenizer.json out/ --method hypernet --hypernet network/
+      tersely swap llama/ bytes out/ --corpus corpus/ --distill 2000
     """  # noqa: D301 -- click wants the character, not the two signs
     from transformers.utils import logging
 
+    from tersely.cli.page import write_page
+    from tersely.cli.swap_page import swap_page
     from tersely.corpus import find_sources
+    from tersely.corpus.texts import texts_by_name
 
+    if tokenizer.partition(":")[0] != "bytes" and not Path(tokenizer).exists():
+        raise click.BadParameter(
+            f"{tokenizer} does not exist: give a tokenizer.json, a folder with one, or bytes",
+            param_hint="TOKENIZER",
+        )
     if method == "fit" and not corpus:
         raise click.UsageError("--method fit learns from words: give --corpus FILE, or choose --method mean")
     if (method == "hypernet") is not (hypernet is not None):
         raise click.UsageError("--method hypernet and --hypernet FOLDER belong together: give both or none")
+    if distill and not corpus:
+        raise click.UsageError("--distill learns from texts: give --corpus FILE")
     sources, passed_over = find_sources(corpus, text_field, input_format) if corpus else ([], [])
     tell_passed_over(passed_over)
     from tersely.embeddings import swap_folder
@@ -87,30 +105,18 @@ def command(
             tokenizer,
             out,
             method,
-            texts_of(sources) if corpus else None,
+            texts_by_name(sources, tell_fault) if corpus else None,
             special_tokens,
             hypernet=hypernet,
+            distill=distill,
+            seed=seed,
             on_progress=on_progress,
         )
+    write_page(out / "swap_report.html", swap_page(out.name, report))
     if as_json:
         print_json({"out": str(out), "seconds": round(time.perf_counter() - started, 3)} | report.to_dict())
     else:
         click.echo(report)
-
-
-def texts_of(sources: list[Source]) -> Iterator[str]:
-    """The documents of all sources; what is none is counted and told on stderr."""
-    rejected = 0
-    for source in sources:
-        for batch in source.batches():
-            rejected += len(batch.rejected)
-            if batch.fault:
-                click.echo(
-                    f"Broke off, so only what came before was read: {source.name}: {batch.fault}", err=True
-                )
-            yield from batch.strings
-    if rejected:
-        click.echo(f"Note: {count(rejected)} records are no documents and were passed over.", err=True)
 
 
 @contextmanager

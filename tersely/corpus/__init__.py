@@ -15,6 +15,7 @@ from tersely.corpus.read import Span as Span
 from tersely.corpus.sample import SampleSource as SampleSource
 from tersely.corpus.sources import InputFormat as InputFormat
 from tersely.corpus.sources import find_sources as find_sources
+from tersely.corpus.texts import read_texts as read_texts
 from tersely.corpus.train import Settings as Settings
 from tersely.corpus.train import TrainProgress as TrainProgress
 from tersely.corpus.train import TrainReport as TrainReport

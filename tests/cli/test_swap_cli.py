@@ -75,3 +75,42 @@ def test_what_is_wrong_is_said_in_one_sentence(run, places, tmp_path, arguments,
     assert found == code
     assert words in err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_folder_has_a_report_a_page_and_a_line_for_each_token(run, places, tmp_path, write_jsonl):
+    (tmp_path / "texts").mkdir()
+    for name, part in (("en.txt", SENTENCES[::2]), ("fr.v1.txt", SENTENCES[1::2])):
+        (tmp_path / "texts" / name).write_text("\n".join(part))
+    out = tmp_path / "out"
+    code, said, err = run(*places, out, "--corpus", tmp_path / "texts", "--distill", "2")
+    assert code == 0, err
+    assert "trained in 2 steps" in said
+    assert "  fr: " in said
+    report = json.loads((out / "swap_report.json").read_text())
+    assert set(report["languages"]) == {"en", "fr"}
+    tokens = [json.loads(line) for line in (out / "swap_tokens.jsonl").read_text().splitlines()]
+    assert len(tokens) == report["vocab_size_after"]
+    for origin, number in report["rows"].items():
+        assert sum(token["origin"] == origin for token in tokens) == number
+    copied = next(token for token in tokens if token["origin"] == "copied")
+    assert copied["pieces"] == [copied["token"]]
+    page = (out / "swap_report.html").read_text()
+    for words in ("Where the rows come from", "Tokens per byte", "Lengths of rows", 'id="search"'):
+        assert words in page
+    held = json.loads(page.split('id="tokens">')[1].split("</script>")[0])
+    assert [row[:3] for row in held] == [[one["id"], one["token"], one["origin"]] for one in tokens]
+
+
+def test_the_byte_tokenizer_is_named_as_for_prepare(run, places, tmp_path):
+    code, out, _ = run(places[0], "bytes", tmp_path / "out", "--method", "mean", "--json")
+    assert code == 0
+    assert json.loads(out)["rows"]["copied"] == 256
+
+
+def test_a_tokenizer_that_is_not_there_and_training_without_texts_are_wrong_usage(run, places, tmp_path):
+    code, _, err = run(places[0], tmp_path / "none.json", tmp_path / "out", "--method", "mean")
+    assert code == 2
+    assert "does not exist" in err
+    code, _, err = run(*places, tmp_path / "out", "--method", "mean", "--distill", "2")
+    assert code == 2
+    assert "--corpus" in err

@@ -10,6 +10,11 @@ specials.py     special tokens, their rows, the template around a text
 tables.py       the tables of a model, and what is refused
 ids.py          bos, eos and other ids in the model's settings
 digits.py       whether numbers are cut alike
+distill.py      the rows trained against the original model
+word_ends.py    where its states are compared
+rows_adam.py    how rows move
+byte_target.py  our byte tokenizer as a fast one
+tokens.py       what each row was made of
 quality.py      how near the swapped model is to the original
 report.py       SwapReport
 swap.py         swap_tokenizer: all of it, in memory

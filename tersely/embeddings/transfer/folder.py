@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,15 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.models.auto import modeling_auto
 
 from tersely.embeddings.transfer.methods import MethodName
+from tersely.embeddings.transfer.quality import Pooling
 from tersely.embeddings.transfer.report import SwapReport
 from tersely.embeddings.transfer.specials import SpecialTokens
-from tersely.embeddings.transfer.swap import Progress, swap_tokenizer
+from tersely.embeddings.transfer.swap import Corpus, Progress, swap_tokenizer
 from tersely.errors import EmbeddingError
+from tersely.tokenize import ByteTokenizer
+
+REPORT, TOKENS = "swap_report.json", "swap_tokens.jsonl"
+"""What stands beside the model."""
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog.",
@@ -28,25 +33,29 @@ TEXTS = [
 
 def swap_folder(
     model: Path,
-    tokenizer: Path,
+    tokenizer: Path | str,
     out: Path,
     method: MethodName | str = MethodName.FIT,
-    corpus: Iterable[str] | None = None,
+    corpus: Corpus | None = None,
     special_tokens: SpecialTokens | str = SpecialTokens.KEEP,
     *,
     hypernet: Path | None = None,
+    distill: int = 0,
+    seed: int = 0,
     on_progress: Progress | None = None,
 ) -> SwapReport:
     """Swaps the tokenizer of a saved model and saves the result, which is loaded again and compared.
 
     Args:
         model: a folder of transformers, with its tokenizer.
-        tokenizer: a tokenizer.json, or a folder with one.
+        tokenizer: a tokenizer.json, or a folder with one; or the name of our byte tokenizer, as ``load_tokenizer`` takes it.
         out: the folder to make; it must not exist, or be empty.
         method: as for ``swap_tokenizer``, like the next three.
-        corpus: texts.
+        corpus: texts, or texts by language.
         special_tokens: whose.
         hypernet: the folder of a network.
+        distill: steps of training.
+        seed: of the training.
         on_progress: is told each step as it begins.
 
     Returns:
@@ -57,10 +66,11 @@ def swap_folder(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise EmbeddingError(f"{out} exists and is not empty: name a folder to make")
-    source, target, loaded = load_tokenizer(model), load_tokenizer(tokenizer), load_model(model)
+    source, target, loaded = load_tokenizer(model), _target(tokenizer), load_model(model)
     swapped, report = swap_tokenizer(
-        loaded, source, target, method, corpus, special_tokens, hypernet=hypernet, on_progress=on_progress
-    )
+        loaded, source, target, method, corpus, special_tokens,
+        hypernet=hypernet, distill=distill, seed=seed, pooling=pooling_of(model), on_progress=on_progress,
+    )  # fmt: skip
     if on_progress:
         on_progress("writing and reading again")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -70,10 +80,36 @@ def swap_folder(
         report.tokenizer.save_pretrained(made)
         compare(swapped, report.tokenizer, made)
         report.warnings.extend(auto_difference(report.tokenizer, made))
+        _save_report(report, made)
         if out.exists():
             out.rmdir()
         made.rename(out)
     return report
+
+
+def pooling_of(folder: Path) -> Pooling:
+    """How a folder of sentence-transformers makes one state of a text's; the mean, where it does not say the first."""
+    file = folder / "1_Pooling/config.json"
+    try:
+        settings = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    except ValueError as error:
+        raise EmbeddingError(f"{file} is no JSON ({_first_line(error)}): mend it, or take it away") from error
+    return Pooling.CLS if settings.get("pooling_mode_cls_token") else Pooling.MEAN
+
+
+def _target(tokenizer: Path | str) -> Any:
+    """The byte tokenizer of a name, if there is no such path."""
+    name, _, preset = str(tokenizer).partition(":")
+    if name == "bytes" and not Path(tokenizer).exists():
+        return ByteTokenizer(preset or "byt5")
+    return load_tokenizer(Path(tokenizer))
+
+
+def _save_report(report: SwapReport, folder: Path) -> None:
+    """The figures, and a line for each token."""
+    (folder / REPORT).write_text(json.dumps(report.to_dict(), indent=2) + "\n", "utf-8")
+    if report.tokens is not None:
+        report.tokens.write(folder / TOKENS)
 
 
 def load_tokenizer(place: Path) -> Any:

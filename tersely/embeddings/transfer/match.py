@@ -29,6 +29,8 @@ class Origin(StrEnum):
     """What a trained network made of its pieces."""
     AVERAGE = "average"
     """The mean of all rows: the old vocabulary cannot spell it."""
+    CONTAINED = "contained"
+    """The mean of the shortest old tokens that contain the byte, which the old vocabulary cannot spell by itself."""
 
 
 ORIGINS = list(Origin)
@@ -49,7 +51,14 @@ class Match:
     ordinary: np.ndarray[Any, Any]
 
     @classmethod
-    def of(cls, old: ByteView, pieces_of: Decomposition, new: ByteView, specials: Mapping[int, int]) -> Match:
+    def of(
+        cls,
+        old: ByteView,
+        pieces_of: Decomposition,
+        new: ByteView,
+        specials: Mapping[int, int],
+        contained: bool = False,
+    ) -> Match:
         """Matches two vocabularies.
 
         Args:
@@ -57,6 +66,7 @@ class Match:
             pieces_of: any bytes in its pieces.
             new: the vocabulary that needs some.
             specials: for special tokens of the new vocabulary the old ids that they take their rows from.
+            contained: whether a byte that cannot be spelled is made of the tokens that contain it.
         """
         rows = list[list[int]]()
         origins = np.full(len(new), ORIGINS.index(Origin.AVERAGE), np.uint8)
@@ -69,9 +79,12 @@ class Match:
                     Origin.COPIED,
                 )
             found = [same] if same >= 0 else pieces_of(token)
+            origin = origin if same >= 0 else Origin.COMPOSED
+            if contained and not found and len(token) == 1:
+                found, origin = _containing(old, token), Origin.CONTAINED
             rows.append(found)
             if found:
-                origins[number] = ORIGINS.index(origin if same >= 0 else Origin.COMPOSED)
+                origins[number] = ORIGINS.index(origin)
         lengths = np.array([len(row) for row in rows], np.int64)
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         values = np.array([number for row in rows for number in row], np.int64)
@@ -80,3 +93,10 @@ class Match:
     def where(self, *origins: Origin) -> np.ndarray[Any, Any]:
         """bool, ``(V_new,)``: the tokens of these origins."""
         return np.isin(self.origins, [ORIGINS.index(origin) for origin in origins])
+
+
+def _containing(old: ByteView, byte: bytes) -> list[int]:
+    """The shortest tokens with the byte in them."""
+    found = [number for number, token in enumerate(old.tokens) if byte in token]
+    least = min((len(old.tokens[number]) for number in found), default=0)
+    return [number for number in found if len(old.tokens[number]) == least]

@@ -24,6 +24,30 @@ def passages(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:
             yield found.group(), number % HELD_OUT == 0
 
 
+class Spread:
+    """Some of many passages, from all over a stream of unknown length.
+
+    Args:
+        most: how many, at most.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self._held, self._each, self._seen = most, list[str](), 1, 0
+
+    def add(self, passage: str) -> None:
+        """Takes the next passage of the stream, or passes it over."""
+        if self._seen % self._each == 0:
+            self._held.append(passage)
+        self._seen += 1
+        if len(self._held) == 2 * self._most:
+            self._held, self._each = self._held[::2], 2 * self._each
+
+    def chosen(self) -> list[str]:
+        """The passages, in the order of the stream."""
+        number = min(len(self._held), self._most)
+        return [self._held[place * len(self._held) // number] for place in range(number)]
+
+
 def count_words(counts: Counter[bytes], passage: str) -> None:
     """Adds the words of a passage, each with the blank before it if there is one."""
     for found in _WORD.finditer(passage):

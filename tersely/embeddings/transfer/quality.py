@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor
+
+
+class Pooling(StrEnum):
+    """How the states of a text become one."""
+
+    MEAN = "mean"
+    """The mean over all ids."""
+    CLS = "cls"
+    """The state of the first id."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +32,7 @@ class Quality:
         bits_per_byte_after: the same after the swap.
         cosine: of an encoder, the mean cosine between states of a passage before and after; None for decoders.
         neighbours: of an encoder, the share of passages whose nearest other passage is the same before and after.
+        spearman: of an encoder, the rank correlation of the similarities of all pairs of passages, before and after.
     """
 
     passages: int
@@ -27,6 +40,7 @@ class Quality:
     bits_per_byte_after: float | None = None
     cosine: float | None = None
     neighbours: float | None = None
+    spearman: float | None = None
 
 
 def generates(model: Any) -> bool:
@@ -54,23 +68,36 @@ def bits(model: Any, rows: list[list[int]]) -> float:
     return found
 
 
+def pooled(last: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
+    """One state for each text, float32 ``(N, D)``, from last hidden states ``(N, T, D)`` and their mask ``(N, T)``."""
+    if pooling is Pooling.CLS:
+        return last[:, 0].float()
+    weights = mask[..., None].float()
+    return (last.float() * weights).sum(1) / weights.sum(1)
+
+
 @torch.inference_mode()
-def states(model: Any, rows: list[list[int]]) -> Tensor:
-    """The mean of the last hidden states of each row, float32 ``(N, D)``, of length one."""
+def states(model: Any, rows: list[list[int]], pooling: Pooling = Pooling.MEAN) -> Tensor:
+    """The last hidden states of each row as one, float32 ``(N, D)``, of length one."""
     body = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
     found = list[Tensor]()
     for row in rows:
         ids = torch.tensor([row], device=model.device)
-        last = body(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
-        found.append(last[0].float().mean(0))
-    return torch.nn.functional.normalize(torch.stack(found), dim=-1)
+        mask = torch.ones_like(ids)
+        last = body(input_ids=ids, attention_mask=mask).last_hidden_state
+        found.append(pooled(last, mask, pooling))
+    return torch.nn.functional.normalize(torch.cat(found), dim=-1)
 
 
 def compare_states(before: Tensor, after: Tensor) -> Quality:
     """The figures of an encoder from states of the same passages, ``(N, D)`` each."""
-    nearest = [(part @ part.T).fill_diagonal_(-math.inf).argmax(1) for part in (before, after)]
+    alike = [part @ part.T for part in (before, after)]
+    pairs = np.triu_indices(len(before), 1)
+    ranked = [part.cpu().numpy()[pairs] for part in alike]
+    correlation = float(spearmanr(*ranked)[0]) if len(before) > 2 else None  # pyright: ignore[reportArgumentType]
+    nearest = [part.fill_diagonal_(-math.inf).argmax(1) for part in alike]
     same = float((nearest[0] == nearest[1]).float().mean()) if len(before) > 1 else None
-    return Quality(len(before), cosine=float((before * after).sum(1).mean()), neighbours=same)
+    return Quality(len(before), None, None, float((before * after).sum(1).mean()), same, correlation)
 
 
 class Comparison:
@@ -80,10 +107,14 @@ class Comparison:
         model: of transformers, an encoder or a decoder.
         texts: passages; those that are too long for its positions under one of the tokenizers are left out.
         tokenizers: those before and after.
+        pooling: how an encoder's states become one.
     """
 
-    def __init__(self, model: Any, texts: list[str], *tokenizers: Any) -> None:
+    def __init__(
+        self, model: Any, texts: list[str], *tokenizers: Any, pooling: Pooling = Pooling.MEAN
+    ) -> None:
         self._model, self._texts = model, _that_fit(model, texts, tokenizers)
+        self._pooling = pooling
         self._decoder = generates(model)
         self._before: Any = None
 
@@ -106,7 +137,7 @@ class Comparison:
         training = self._model.training
         self._model.eval()
         rows = rows_of(tokenizer, self._texts, self._decoder)
-        result = bits(self._model, rows) if self._decoder else states(self._model, rows)
+        result = bits(self._model, rows) if self._decoder else states(self._model, rows, self._pooling)
         self._model.train(training)
         return result
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from tersely.embeddings.transfer.match import ORIGINS
 from tersely.embeddings.transfer.quality import Quality
+from tersely.embeddings.transfer.tokens import TokenTable
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,21 @@ class Norms:
 
 
 @dataclass(frozen=True)
+class Language:
+    """Text of one language, held out.
+
+    Attributes:
+        passages: how many.
+        tokens_per_byte_before: with the old tokenizer.
+        tokens_per_byte_after: with the new one.
+    """
+
+    passages: int
+    tokens_per_byte_before: float
+    tokens_per_byte_after: float
+
+
+@dataclass(frozen=True)
 class SwapReport:
     """What a swap did.
 
@@ -41,6 +57,9 @@ class SwapReport:
         quality: None without a corpus.
         warnings: sentences.
         tokenizer: the tokenizer to use with the model.
+        losses: of each step in which the rows were trained.
+        languages: by name, if the corpus was given by language.
+        tokens: what each new row was made of.
     """
 
     method: str
@@ -53,6 +72,9 @@ class SwapReport:
     quality: Quality | None
     warnings: list[str]
     tokenizer: Any = field(repr=False)
+    losses: list[float] = field(default_factory=list, repr=False)
+    languages: dict[str, Language] = field(default_factory=dict)
+    tokens: TokenTable | None = field(default=None, repr=False)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -61,7 +83,7 @@ class SwapReport:
         return {str(origin): int(number) for origin, number in zip(ORIGINS, found, strict=True)}
 
     def to_dict(self) -> dict[str, Any]:
-        """All figures, for JSON; of the origins the counts."""
+        """All figures, for JSON; of the origins the counts, of the losses the number and the means of both ends."""
         plain = (
             "method",
             "vocab_size_before",
@@ -73,8 +95,17 @@ class SwapReport:
             "rows": self.counts,
             "norms": {name: asdict(norms) for name, norms in self.norms.items()},
             "quality": asdict(self.quality) if self.quality else None,
+            "languages": {name: asdict(language) for name, language in self.languages.items()},
+            "distill": dict(zip(("steps", "loss_first", "loss_last"), self._trained(), strict=True))
+            if self.losses
+            else None,
             "warnings": list(self.warnings),
         }
+
+    def _trained(self) -> tuple[int, float, float]:
+        """The number of steps, and the mean loss of the first and of the last tenth."""
+        part = max(len(self.losses) // 10, 1)
+        return len(self.losses), sum(self.losses[:part]) / part, sum(self.losses[-part:]) / part
 
     def __str__(self) -> str:
         rows = ", ".join(f"{number:,} {origin}" for origin, number in self.counts.items() if number)
@@ -85,6 +116,14 @@ class SwapReport:
         if self.tokens_per_byte_before is not None:
             lines.append(
                 f"tokens per byte: {self.tokens_per_byte_before:.4f} before, {self.tokens_per_byte_after:.4f} after"
+            )
+        lines += [
+            f"  {name}: {one.tokens_per_byte_before:.4f} before, {one.tokens_per_byte_after:.4f} after"
+            for name, one in self.languages.items()
+        ]
+        if self.losses:
+            lines.append(
+                "rows trained in {:,} steps: loss {:.4f} at first, {:.4f} at last".format(*self._trained())
             )
         for name, norms in self.norms.items():
             parts = ", ".join(f"{origin} {value:.3g}" for origin, value in norms.by_origin.items())
@@ -114,6 +153,8 @@ def _measured(quality: Quality | None) -> list[str]:
             if quality.neighbours is None
             else f", nearest neighbours the same for {quality.neighbours:.1%}"
         )
+        if quality.spearman is not None:
+            near += f", rank correlation of similarities {quality.spearman:.4f}"
         return [f"cosine to the original states: {quality.cosine:.4f} {where}{near}"]
     return [
         f"bits per byte: {quality.bits_per_byte_before:.4f} before, {quality.bits_per_byte_after:.4f} after, {where}"

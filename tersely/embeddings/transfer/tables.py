@@ -40,6 +40,14 @@ class Tables:
         own = head.weight is not inputs.weight
         return cls(inputs.weight, head.weight if own else None, getattr(head, "bias", None))
 
+    def kept(self) -> Tables:
+        """Copies, which stay as they are when the model gets other rows."""
+        inputs, head, bias = (
+            None if part is None else part.detach().clone() for part in (self.inputs, self.head, self.bias)
+        )
+        assert inputs is not None
+        return Tables(inputs, head, bias)
+
     def named(self) -> list[tuple[str, Tensor]]:
         """The tables with a vector for each id, by name."""
         return [(name, table) for name in ("inputs", "head") if (table := getattr(self, name)) is not None]

@@ -56,7 +56,7 @@ class Fit:
         root = np.sqrt(np.array([count for *_, count in pairs], np.float64))
         old = _means([found for found, _, _ in pairs], root, len(match.ordinary))
         new = _means([made for _, made, _ in pairs], root, len(match.pieces))
-        free = match.where(Origin.COMPOSED, Origin.AVERAGE)
+        free = match.where(Origin.COMPOSED, Origin.CONTAINED, Origin.AVERAGE)
         self._fitted = np.flatnonzero(free & (abs(new).sum(0) > 0))
         unknown: Any = new[:, self._fitted]
         self._normal: Any = (unknown.T @ unknown + DRAW * sparse.eye_array(len(self._fitted))).tocsr()
