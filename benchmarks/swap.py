@@ -44,7 +44,11 @@ def target(folder, name):
     """A tokenizer that no model here was trained with; ``bytes`` is ours."""
     from tokenizers import Tokenizer
 
-    return "bytes" if name == "bytes" else Tokenizer.from_file(str(folder / f"{name}.json"))
+    from tersely.tokenize import ByteTokenizer
+
+    if name == "bytes":
+        return ByteTokenizer()
+    return Tokenizer.from_file(str(folder / f"{name}.json"))
 
 
 def train_decoder(folder, out, seed, epochs):
@@ -94,29 +98,21 @@ def train_decoder(folder, out, seed, epochs):
     tokenizer.save_pretrained(out)
 
 
-def train_net(folder, model, out, minutes, steps, workers, seed):
-    from tersely.embeddings.transfer.hypernet import train_hypernet
+def train_net(folder, model, out, minutes, steps, batch, workers, seed):
+    from tersely.embeddings import train_hypernet
 
     loaded, tokenizer = load(folder / model)
-    texts = read(folder / "train.xz") if "llama" in model else read(folder / "sentences.xz")
-    seen = []
 
-    def progress(*told):
-        seen.append(told)
-        if len(seen) % 500 == 1:
-            print(*told, flush=True)
+    def progress(now):
+        if now.step % 200 == 0 or now.share >= 1:
+            print(
+                f"step {now.step}, {now.share:.0%}: {now.loss:.4f}, held out {now.held_out:.4f}", flush=True
+            )
 
     train_hypernet(
-        loaded,
-        tokenizer,
-        texts,
-        out,
-        minutes=minutes,
-        steps=steps,
-        workers=workers,
-        seed=seed,
-        on_progress=progress,
-    )
+        loaded, tokenizer, read(folder / "train.xz") + read(folder / "sentences.xz"), out, minutes=minutes,
+        steps=steps, batch=batch, workers=workers, seed=seed, on_progress=progress,
+    )  # fmt: skip
 
 
 class Naive:
@@ -143,7 +139,11 @@ class Naive:
 def naive_swap(model, source, wanted):
     """``swap_tokenizer`` with rows that know nothing of where a token stands."""
     from tersely.embeddings.transfer import swap
+    from tersely.embeddings.transfer.byte_target import fast_bytes
+    from tersely.tokenize import ByteTokenizer
 
+    if isinstance(wanted, ByteTokenizer):
+        wanted = fast_bytes(wanted)
     kept, swap.Mean = swap.Mean, lambda match: Naive(source, wanted, match)
     try:
         return swap.swap_tokenizer(model, source, wanted, "mean")
@@ -217,6 +217,7 @@ def main():
     part.add_argument("--out", type=Path, required=True)
     part.add_argument("--minutes", type=float)
     part.add_argument("--steps", type=int)
+    part.add_argument("--batch", type=int, default=128)
     part.add_argument("--workers", type=int, default=8)
     part.add_argument("--seed", type=int, default=0)
     part = parts.add_parser("measure")
@@ -233,7 +234,16 @@ def main():
     if given.part == "decoder":
         train_decoder(given.folder, given.out, given.seed, given.epochs)
     elif given.part == "hypernet":
-        train_net(given.folder, given.model, given.out, given.minutes, given.steps, given.workers, given.seed)
+        train_net(
+            given.folder,
+            given.model,
+            given.out,
+            given.minutes,
+            given.steps,
+            given.batch,
+            given.workers,
+            given.seed,
+        )
     elif given.part == "measure":
         measure(
             given.folder, given.model, given.targets.split(","), given.methods.split(","), given.hypernet, given.rows,
