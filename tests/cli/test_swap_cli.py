@@ -114,3 +114,18 @@ def test_a_tokenizer_that_is_not_there_and_training_without_texts_are_wrong_usag
     code, _, err = run(*places, tmp_path / "out", "--method", "mean", "--distill", "2")
     assert code == 2
     assert "--corpus" in err
+
+
+def test_a_donor_is_named_with_its_method_and_not_without(run, places, tmp_path):
+    tiny_llama(vocab_size=520).save_pretrained(tmp_path / "donor")
+    code, out, err = run(
+        *places, tmp_path / "out", "--method", "omp", "--donor", tmp_path / "donor", "--json"
+    )
+    assert code == 0, err
+    rows = json.loads(out)["rows"]
+    assert rows["donated"] > 50
+    assert rows["composed"] == 0
+    for arguments in (["--method", "omp"], ["--method", "mean", "--donor", tmp_path / "donor"]):
+        code, _, err = run(*places, tmp_path / "other", *arguments)
+        assert code == 2
+        assert "belong together" in err

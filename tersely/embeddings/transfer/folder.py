@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
-from transformers.models.auto import modeling_auto
 
 from tersely.embeddings.transfer.methods import MethodName
 from tersely.embeddings.transfer.quality import Pooling
 from tersely.embeddings.transfer.report import SwapReport
+from tersely.embeddings.transfer.skeleton import class_of
 from tersely.embeddings.transfer.specials import SpecialTokens
 from tersely.embeddings.transfer.swap import Corpus, Progress, swap_tokenizer
 from tersely.errors import EmbeddingError
@@ -40,6 +40,7 @@ def swap_folder(
     special_tokens: SpecialTokens | str = SpecialTokens.KEEP,
     *,
     hypernet: Path | None = None,
+    donor: Path | None = None,
     distill: int = 0,
     seed: int = 0,
     on_progress: Progress | None = None,
@@ -54,6 +55,7 @@ def swap_folder(
         corpus: texts, or texts by language.
         special_tokens: whose.
         hypernet: the folder of a network.
+        donor: the folder of a model that was trained with the tokenizer.
         distill: steps of training.
         seed: of the training.
         on_progress: is told each step as it begins.
@@ -69,7 +71,8 @@ def swap_folder(
     source, target, loaded = load_tokenizer(model), _target(tokenizer), load_model(model)
     swapped, report = swap_tokenizer(
         loaded, source, target, method, corpus, special_tokens,
-        hypernet=hypernet, distill=distill, seed=seed, pooling=pooling_of(model), on_progress=on_progress,
+        hypernet=hypernet, donor=donor, distill=distill, seed=seed, pooling=pooling_of(model),
+        on_progress=on_progress,
     )  # fmt: skip
     if on_progress:
         on_progress("writing and reading again")
@@ -138,7 +141,7 @@ def load_model(folder: Path) -> Any:
     """
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        kind = _class_of(config)
+        kind = class_of(config)
         return kind.from_pretrained(folder, dtype="auto", local_files_only=True).eval()
     except (OSError, ValueError, RuntimeError, AttributeError) as error:
         raise EmbeddingError(
@@ -198,17 +201,6 @@ def auto_difference(tokenizer: Any, folder: Path) -> list[str]:
         f"AutoTokenizer makes another tokenizer of this folder ({name}): load it with "
         "transformers.PreTrainedTokenizerFast.from_pretrained, or keep the tokenizer in a folder without config.json"
     ]
-
-
-def _class_of(config: Any) -> Any:
-    import transformers
-
-    for name in config.architectures or ():
-        if hasattr(transformers, name):
-            return getattr(transformers, name)
-    if type(config) in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING:
-        return transformers.AutoModelForCausalLM
-    return transformers.AutoModel
 
 
 def _rows(model: Any, tokenizer: Any) -> list[Any]:
