@@ -58,12 +58,18 @@ from tersely.cli.output import json_option, print_json, tell_fault, tell_passed_
     help="Train the new rows for so many steps, on --corpus, until they read like the old ones. Wants a GPU for thousands.",
 )
 @click.option("--seed", type=int, default=0, help="Of the order of --distill.")
+@click.option(
+    "--no-measure",
+    is_flag=True,
+    help="Do not build the model: its files are copied with other rows, in the memory of one table. For large models.",
+)
 @text_field_option
 @input_format_option
 @json_option
 def command(
     model: Path, tokenizer: str, out: Path, method: str, hypernet: Path | None, donor: Path | None,
-    corpus: tuple[str, ...], special_tokens: str, distill: int, seed: int, text_field: str, input_format: str, as_json: bool,
+    corpus: tuple[str, ...], special_tokens: str, distill: int, seed: int,
+    no_measure: bool, text_field: str, input_format: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Write MODEL with the vocabulary of TOKENIZER into the folder OUT, and say how good it is.
 
@@ -101,6 +107,8 @@ def command(
         raise click.UsageError("--method hypernet and --hypernet FOLDER belong together: give both or none")
     if (method == "omp") is not (donor is not None):
         raise click.UsageError("--method omp and --donor FOLDER belong together: give both or none")
+    if no_measure and (method == "hypernet" or distill):
+        raise click.UsageError("--hypernet and --distill need the model: leave --no-measure out")
     if distill and not corpus:
         raise click.UsageError("--distill learns from texts: give --corpus FILE")
     sources, passed_over = find_sources(corpus, text_field, input_format) if corpus else ([], [])
@@ -121,6 +129,7 @@ def command(
             donor=donor,
             distill=distill,
             seed=seed,
+            measure=not no_measure,
             on_progress=on_progress,
         )
     write_page(out / "swap_report.html", swap_page(out.name, report))

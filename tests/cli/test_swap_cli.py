@@ -129,3 +129,13 @@ def test_a_donor_is_named_with_its_method_and_not_without(run, places, tmp_path)
         code, _, err = run(*places, tmp_path / "other", *arguments)
         assert code == 2
         assert "belong together" in err
+
+
+def test_without_measuring_the_report_says_what_was_not_checked(run, places, tmp_path):
+    code, out, err = run(*places, tmp_path / "out", "--method", "mean", "--no-measure")
+    assert code == 0, err
+    assert "outputs were not compared" in out
+    assert (tmp_path / "out/swap_report.html").exists()
+    code, _, err = run(*places, tmp_path / "other", "--method", "mean", "--no-measure", "--distill", "1")
+    assert code == 2
+    assert "--no-measure" in err

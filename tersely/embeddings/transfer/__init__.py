@@ -23,6 +23,7 @@ tokens.py       what each row was made of
 quality.py      how near the swapped model is to the original
 report.py       SwapReport
 swap.py         swap_tokenizer: all of it, in memory
+shardwise.py    from files to files, for large models
 folder.py       swap_folder: from folder to folder, and read again
 """
 
