@@ -21,16 +21,21 @@ from tersely.cli.output import json_option, print_json, tell_fault, tell_passed_
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
     "--method",
-    type=click.Choice(["fit", "mean", "hypernet"]),
+    type=click.Choice(["fit", "mean", "hypernet", "omp", "focus"]),
     default="fit",
     show_default=True,
-    help="How rows are made: least squares on the words of --corpus, the mean of a token's old pieces, or by the network of "
-    "--hypernet.",
+    help="How rows are made: least squares on the words of --corpus, the mean of a token's old pieces, by the network of "
+    "--hypernet, as in --donor, or the mean of tokens that keep the same company in --corpus.",
 )
 @click.option(
     "--hypernet",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder that tersely train hypernet made for this model.",
+)
+@click.option(
+    "--donor",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of a model that was trained with TOKENIZER, for --method omp.",
 )
 @click.option(
     "--corpus",
@@ -53,12 +58,18 @@ from tersely.cli.output import json_option, print_json, tell_fault, tell_passed_
     help="Train the new rows for so many steps, on --corpus, until they read like the old ones. Wants a GPU for thousands.",
 )
 @click.option("--seed", type=int, default=0, help="Of the order of --distill.")
+@click.option(
+    "--no-measure",
+    is_flag=True,
+    help="Do not build the model: its files are copied with other rows, in the memory of one table. For large models.",
+)
 @text_field_option
 @input_format_option
 @json_option
 def command(
-    model: Path, tokenizer: str, out: Path, method: str, hypernet: Path | None, corpus: tuple[str, ...],
-    special_tokens: str, distill: int, seed: int, text_field: str, input_format: str, as_json: bool,
+    model: Path, tokenizer: str, out: Path, method: str, hypernet: Path | None, donor: Path | None,
+    corpus: tuple[str, ...], special_tokens: str, distill: int, seed: int,
+    no_measure: bool, text_field: str, input_format: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Write MODEL with the vocabulary of TOKENIZER into the folder OUT, and say how good it is.
 
@@ -73,6 +84,7 @@ def command(
       tersely swap minilm/ tokenizer.json out/ --corpus corpus/
       tersely swap llama/ gpt2/tokenizer.json out/ --method mean
       tersely swap minilm/ tokenizer.json out/ --method hypernet --hypernet network/
+      tersely swap llama/ qwen/tokenizer.json out/ --method omp --donor qwen/
       tersely swap llama/ bytes out/ --corpus corpus/ --distill 2000
     """  # noqa: D301 -- click wants the character, not the two signs
     from transformers.utils import logging
@@ -87,10 +99,16 @@ def command(
             f"{tokenizer} does not exist: give a tokenizer.json, a folder with one, or bytes",
             param_hint="TOKENIZER",
         )
-    if method == "fit" and not corpus:
-        raise click.UsageError("--method fit learns from words: give --corpus FILE, or choose --method mean")
+    if method in ("fit", "focus") and not corpus:
+        raise click.UsageError(
+            f"--method {method} learns from words: give --corpus FILE, or choose --method mean"
+        )
     if (method == "hypernet") is not (hypernet is not None):
         raise click.UsageError("--method hypernet and --hypernet FOLDER belong together: give both or none")
+    if (method == "omp") is not (donor is not None):
+        raise click.UsageError("--method omp and --donor FOLDER belong together: give both or none")
+    if no_measure and (method == "hypernet" or distill):
+        raise click.UsageError("--hypernet and --distill need the model: leave --no-measure out")
     if distill and not corpus:
         raise click.UsageError("--distill learns from texts: give --corpus FILE")
     sources, passed_over = find_sources(corpus, text_field, input_format) if corpus else ([], [])
@@ -108,8 +126,10 @@ def command(
             texts_by_name(sources, tell_fault) if corpus else None,
             special_tokens,
             hypernet=hypernet,
+            donor=donor,
             distill=distill,
             seed=seed,
+            measure=not no_measure,
             on_progress=on_progress,
         )
     write_page(out / "swap_report.html", swap_page(out.name, report))

@@ -114,3 +114,28 @@ def test_a_tokenizer_that_is_not_there_and_training_without_texts_are_wrong_usag
     code, _, err = run(*places, tmp_path / "out", "--method", "mean", "--distill", "2")
     assert code == 2
     assert "--corpus" in err
+
+
+def test_a_donor_is_named_with_its_method_and_not_without(run, places, tmp_path):
+    tiny_llama(vocab_size=520).save_pretrained(tmp_path / "donor")
+    code, out, err = run(
+        *places, tmp_path / "out", "--method", "omp", "--donor", tmp_path / "donor", "--json"
+    )
+    assert code == 0, err
+    rows = json.loads(out)["rows"]
+    assert rows["donated"] > 50
+    assert rows["composed"] == 0
+    for arguments in (["--method", "omp"], ["--method", "mean", "--donor", tmp_path / "donor"]):
+        code, _, err = run(*places, tmp_path / "other", *arguments)
+        assert code == 2
+        assert "belong together" in err
+
+
+def test_without_measuring_the_report_says_what_was_not_checked(run, places, tmp_path):
+    code, out, err = run(*places, tmp_path / "out", "--method", "mean", "--no-measure")
+    assert code == 0, err
+    assert "outputs were not compared" in out
+    assert (tmp_path / "out/swap_report.html").exists()
+    code, _, err = run(*places, tmp_path / "other", "--method", "mean", "--no-measure", "--distill", "1")
+    assert code == 2
+    assert "--no-measure" in err

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
-from transformers.models.auto import modeling_auto
 
+from tersely.embeddings.transfer.checkpoint import Checkpoint
+from tersely.embeddings.transfer.learned import Corpus
 from tersely.embeddings.transfer.methods import MethodName
 from tersely.embeddings.transfer.quality import Pooling
 from tersely.embeddings.transfer.report import SwapReport
+from tersely.embeddings.transfer.shardwise import swap_files
+from tersely.embeddings.transfer.skeleton import class_of, skeleton
 from tersely.embeddings.transfer.specials import SpecialTokens
-from tersely.embeddings.transfer.swap import Corpus, Progress, swap_tokenizer
-from tersely.errors import EmbeddingError
+from tersely.embeddings.transfer.swap import Progress, swap_tokenizer
+from tersely.embeddings.transfer.tables import check_model, stored_tables
+from tersely.errors import EmbeddingError, UsageError
 from tersely.tokenize import ByteTokenizer
 
 REPORT, TOKENS = "swap_report.json", "swap_tokens.jsonl"
 """What stands beside the model."""
+
+MODEL = "ids of test texts, special ids and outputs are the same when read again"
+FILES = "ids of test texts are the same when read again, and tensors fit the configuration; outputs were not compared"
+"""What is said to have been checked, with the model and without."""
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog.",
@@ -40,11 +49,16 @@ def swap_folder(
     special_tokens: SpecialTokens | str = SpecialTokens.KEEP,
     *,
     hypernet: Path | None = None,
+    donor: Path | None = None,
     distill: int = 0,
     seed: int = 0,
+    measure: bool = True,
     on_progress: Progress | None = None,
 ) -> SwapReport:
     """Swaps the tokenizer of a saved model and saves the result, which is loaded again and compared.
+
+    Without ``measure`` the model is never built: its files are copied with other rows, in the memory of one table, and nothing
+    is told of its quality. Ids, and shapes of tensors, are compared all the same; outputs are not.
 
     Args:
         model: a folder of transformers, with its tokenizer.
@@ -54,31 +68,46 @@ def swap_folder(
         corpus: texts, or texts by language.
         special_tokens: whose.
         hypernet: the folder of a network.
+        donor: the folder of a model that was trained with the tokenizer.
         distill: steps of training.
         seed: of the training.
+        measure: whether to build the model, measure it, and compare outputs.
         on_progress: is told each step as it begins.
 
     Returns:
         The report; it warns if AutoTokenizer would return another tokenizer from the folder.
 
     Raises:
+        UsageError: as by ``swap_tokenizer``, or ``hypernet`` or ``distill`` without ``measure``: both need the model.
         EmbeddingError: a folder cannot be loaded, ``out`` is in use, or what was loaded again is not what was saved.
     """
+    if not measure and (hypernet is not None or distill):
+        raise UsageError("a network and training need the model: swap without --no-measure (measure=True)")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise EmbeddingError(f"{out} exists and is not empty: name a folder to make")
-    source, target, loaded = load_tokenizer(model), _target(tokenizer), load_model(model)
-    swapped, report = swap_tokenizer(
-        loaded, source, target, method, corpus, special_tokens,
-        hypernet=hypernet, distill=distill, seed=seed, pooling=pooling_of(model), on_progress=on_progress,
-    )  # fmt: skip
-    if on_progress:
-        on_progress("writing and reading again")
+    source, target, tell = load_tokenizer(model), _target(tokenizer), on_progress or (lambda step: None)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as place:
         made = Path(place) / "made"
-        swapped.save_pretrained(made)
-        report.tokenizer.save_pretrained(made)
-        compare(swapped, report.tokenizer, made)
+        made.mkdir()
+        if measure:
+            swapped, report = swap_tokenizer(
+                load_model(model), source, target, method, corpus, special_tokens,
+                hypernet=hypernet, donor=donor, distill=distill, seed=seed, pooling=pooling_of(model),
+                on_progress=tell,
+            )  # fmt: skip
+            tell("writing and reading again")
+            swapped.save_pretrained(made)
+            report.tokenizer.save_pretrained(made)
+            compare(swapped, report.tokenizer, made)
+        else:
+            report = swap_files(
+                model, made, source, target, method, corpus, special_tokens, donor=donor, on_progress=tell
+            )
+            tell("reading again")
+            report.tokenizer.save_pretrained(made)
+            compare_files(report.tokenizer, made)
+        report = replace(report, checked=MODEL if measure else FILES)
         report.warnings.extend(auto_difference(report.tokenizer, made))
         _save_report(report, made)
         if out.exists():
@@ -138,7 +167,7 @@ def load_model(folder: Path) -> Any:
     """
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        kind = _class_of(config)
+        kind = class_of(config)
         return kind.from_pretrained(folder, dtype="auto", local_files_only=True).eval()
     except (OSError, ValueError, RuntimeError, AttributeError) as error:
         raise EmbeddingError(
@@ -152,12 +181,7 @@ def compare(model: Any, tokenizer: Any, folder: Path) -> None:
     Raises:
         EmbeddingError: something differs.
     """
-    again = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-    for text in TEXTS:
-        if again(text)["input_ids"] != tokenizer(text)["input_ids"]:
-            raise EmbeddingError(
-                f"the tokenizer that was read again gives other ids for {text!r}: report this"
-            )
+    _compare_ids(tokenizer, folder)
     reloaded = (
         type(model).from_pretrained(folder, dtype=model.dtype, local_files_only=True).to(model.device).eval()
     )
@@ -180,6 +204,27 @@ def compare(model: Any, tokenizer: Any, folder: Path) -> None:
         )
 
 
+def compare_files(tokenizer: Any, folder: Path) -> None:
+    """Compares what can be without a model: ids of ``TEXTS``, and whether the tensors are those that the configuration describes.
+
+    Raises:
+        EmbeddingError: something differs.
+    """
+    _compare_ids(tokenizer, folder)
+    model = skeleton(folder)
+    check_model(model, len(tokenizer), built=False)
+    stored_tables(model, Checkpoint.of(folder).shapes())
+
+
+def _compare_ids(tokenizer: Any, folder: Path) -> None:
+    again = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    for text in TEXTS:
+        if again(text)["input_ids"] != tokenizer(text)["input_ids"]:
+            raise EmbeddingError(
+                f"the tokenizer that was read again gives other ids for {text!r}: report this"
+            )
+
+
 def auto_difference(tokenizer: Any, folder: Path) -> list[str]:
     """A warning if AutoTokenizer makes another tokenizer of a folder than was saved there.
 
@@ -198,17 +243,6 @@ def auto_difference(tokenizer: Any, folder: Path) -> list[str]:
         f"AutoTokenizer makes another tokenizer of this folder ({name}): load it with "
         "transformers.PreTrainedTokenizerFast.from_pretrained, or keep the tokenizer in a folder without config.json"
     ]
-
-
-def _class_of(config: Any) -> Any:
-    import transformers
-
-    for name in config.architectures or ():
-        if hasattr(transformers, name):
-            return getattr(transformers, name)
-    if type(config) in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING:
-        return transformers.AutoModelForCausalLM
-    return transformers.AutoModel
 
 
 def _rows(model: Any, tokenizer: Any) -> list[Any]:

@@ -31,6 +31,10 @@ class Origin(StrEnum):
     """The mean of all rows: the old vocabulary cannot spell it."""
     CONTAINED = "contained"
     """The mean of the shortest old tokens that contain the byte, which the old vocabulary cannot spell by itself."""
+    DONATED = "donated"
+    """The rows of some shared tokens, added up as the rows of a donor want it."""
+    SIMILAR = "similar"
+    """The mean of the rows of shared tokens that keep the same company."""
 
 
 ORIGINS = list(Origin)

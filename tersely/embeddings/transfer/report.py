@@ -60,6 +60,7 @@ class SwapReport:
         losses: of each step in which the rows were trained.
         languages: by name, if the corpus was given by language.
         tokens: what each new row was made of.
+        checked: what of a written folder was compared; "" in memory.
     """
 
     method: str
@@ -75,6 +76,7 @@ class SwapReport:
     losses: list[float] = field(default_factory=list, repr=False)
     languages: dict[str, Language] = field(default_factory=dict)
     tokens: TokenTable | None = field(default=None, repr=False)
+    checked: str = ""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -99,6 +101,7 @@ class SwapReport:
             "distill": dict(zip(("steps", "loss_first", "loss_last"), self._trained(), strict=True))
             if self.losses
             else None,
+            "checked": self.checked,
             "warnings": list(self.warnings),
         }
 
@@ -130,6 +133,7 @@ class SwapReport:
             lines.append(
                 f"median length of rows, {name}: {norms.before:.3g} before, {norms.after:.3g} after ({parts})"
             )
+        lines += [f"checked: {self.checked}"] if self.checked else []
         lines += _measured(self.quality) + [f"warning: {sentence}" for sentence in self.warnings]
         return "\n".join(lines)
 

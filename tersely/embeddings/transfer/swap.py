@@ -7,8 +7,7 @@ the settings; ``quality.py`` compares the model before and after.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,16 +15,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tersely.embeddings.transfer.byte_target import fast_bytes
+from tersely.embeddings.transfer.cooccurrence import token_vectors
 from tersely.embeddings.transfer.digits import digit_difference
 from tersely.embeddings.transfer.distill import Losses, distill_rows
+from tersely.embeddings.transfer.donor import donor_rows
 from tersely.embeddings.transfer.hypernet import Hypernet
 from tersely.embeddings.transfer.hypernet.load import load_hypernet
 from tersely.embeddings.transfer.ids import translate_settings
+from tersely.embeddings.transfer.learned import Corpus, Learned, learn
 from tersely.embeddings.transfer.match import ORIGINS, Match, Origin
-from tersely.embeddings.transfer.methods import Fit, Mean, Method, MethodName, Predicted
-from tersely.embeddings.transfer.passages import Spread, count_words, passages
+from tersely.embeddings.transfer.methods import Fit, Focus, Mean, Method, MethodName, Omp, Predicted
 from tersely.embeddings.transfer.pieces import Decomposition
-from tersely.embeddings.transfer.quality import Comparison, Pooling
+from tersely.embeddings.transfer.quality import Comparison, Pooling, Quality
 from tersely.embeddings.transfer.report import Language, SwapReport, norms_of
 from tersely.embeddings.transfer.specials import (
     SpecialTokens,
@@ -42,30 +43,45 @@ from tersely.tokenize import ByteTokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-MEASURED = 200
-"""Held-out passages that are run through the model, before and after."""
-
 _TRAINED_ON = 200_000
 """Passages that are kept to learn rows from, at most."""
 
 _WORTH_TELLING = 0.001
 """Share of tokens without pieces of which a user is warned."""
 
-Corpus = Iterable[str] | Mapping[str, Iterable[str]]
-"""Texts, or texts by language."""
-
 Progress = Callable[[str], None]
 """Is told what begins."""
 
 
 @dataclass(frozen=True)
-class _Learned:
-    """What a corpus gives: how often words occur, passages to measure on, by language and of all, and passages to train on."""
+class Ready:
+    """A swap before any row has moved.
 
-    words: Counter[bytes]
-    languages: dict[str, list[str]]
-    held_out: list[str]
-    trained_on: list[str]
+    Attributes:
+        method: how rows are made.
+        has_corpus: whether there was one.
+        source: the tokenizer of the model.
+        used: the tokenizer that it will have.
+        old: the vocabulary of the first.
+        new: that of the second.
+        pieces: any bytes in pieces of the first.
+        new_pieces: any bytes in pieces of the second.
+        match: the two vocabularies.
+        made: makes the rows.
+        learned: what the corpus gave.
+    """
+
+    method: MethodName
+    has_corpus: bool
+    source: Any
+    used: Any
+    old: ByteView
+    new: ByteView
+    pieces: Decomposition
+    new_pieces: Decomposition
+    match: Match
+    made: Method
+    learned: Learned
 
 
 def swap_tokenizer(
@@ -77,6 +93,7 @@ def swap_tokenizer(
     special_tokens: SpecialTokens | str = SpecialTokens.KEEP,
     *,
     hypernet: Hypernet | Path | str | None = None,
+    donor: PreTrainedModel | Path | str | None = None,
     distill: int = 0,
     seed: int = 0,
     pooling: Pooling | str = Pooling.MEAN,
@@ -90,11 +107,13 @@ def swap_tokenizer(
         source_tokenizer: the fast tokenizer of transformers that the model was trained with.
         target_tokenizer: any fast tokenizer, of transformers or ``tokenizers``: byte-level BPE, SentencePiece BPE or Unigram,
             WordPiece; or our ``ByteTokenizer``.
-        method: ``fit``, which needs a corpus, ``mean``, or ``hypernet``, which needs a network.
+        method: ``fit`` or ``focus``, which need a corpus, ``mean``, ``hypernet``, which needs a network, or ``omp``, which needs
+            a donor.
         corpus: texts like those that the model will see. A tenth of their passages is held out, to measure on.
             By language, if it is a mapping. Strings are texts: what is in files, ``tersely.corpus.read_texts`` reads.
         special_tokens: ``keep`` those of the model, with its chat template, or ``map`` them to those of the new tokenizer.
         hypernet: a network for this model, or the folder in which ``train_hypernet`` left it.
+        donor: a model that was trained with the target tokenizer, or its folder, of which only the inputs are read.
         distill: steps in which the rows are trained against the original model; needs a corpus. See ``distill_rows``.
         seed: of the order in which texts are trained on.
         pooling: how states of an encoder become that of a text.
@@ -104,78 +123,130 @@ def swap_tokenizer(
         The model, and a report, whose ``tokenizer`` is the one to use: the target with the special tokens that were asked for.
 
     Raises:
-        UsageError: no such method, no corpus for ``fit`` or ``distill``, or no network for ``hypernet``.
+        UsageError: no such method, or not what it needs: no corpus for ``fit``, ``focus`` or ``distill``, no network for
+            ``hypernet``, no donor for ``omp``.
         TokenizeError: a tokenizer is not of those kinds.
         EmbeddingError: adapters, quantised embeddings, embeddings for each layer, a tokenizer that is not the model's,
-            positions that are counted from an id for padding which would move, or a network for other rows.
+            positions that are counted from an id for padding which would move, a network for other rows, a donor for another
+            tokenizer, or vocabularies that share no token.
     """
-    chosen, owner = choose(MethodName, method), choose(SpecialTokens, special_tokens)
-    tell = on_progress or (lambda step: None)
-    states = choose(Pooling, pooling)
-    _check(chosen, source_tokenizer, corpus, hypernet, distill)
-    of_bytes = isinstance(target_tokenizer, ByteTokenizer)
-    if of_bytes:
-        target_tokenizer = fast_bytes(target_tokenizer)
-    old = ByteView.of(source_tokenizer)
-    check_model(model, len(old))
-    network = None if hypernet is None else load_hypernet(hypernet, model, old)
-    tell("counting words")
-    learned = _learn(corpus or (), _TRAINED_ON if distill else 0)
-    tell("matching vocabularies")
-    used: Any = tokenizer_to_use(source_tokenizer, target_tokenizer, owner)
-    check_padding(model, used.pad_token_id)
-    new = ByteView.of(used)
-    pieces, new_pieces = Decomposition(source_tokenizer, old), Decomposition(used, new)
-    rows = special_rows(source_tokenizer, target_tokenizer, used, old, new)
-    match = Match.of(old, pieces, new, rows, contained=of_bytes)
-    tell("making rows")
-    if network is not None:
-        made: Method = Predicted(match, network, old, pieces, new)
-    else:
-        made = Mean(match) if chosen is MethodName.MEAN else Fit(match, learned.words, pieces, new_pieces)
+    tell, states = on_progress or (lambda step: None), choose(Pooling, pooling)
+    ready = prepare(
+        model, source_tokenizer, target_tokenizer, method, corpus, special_tokens,
+        hypernet=hypernet, donor=donor, distill=distill, on_progress=tell,
+    )  # fmt: skip
+    used = ready.used
     tell("measuring the model")
-    comparison = Comparison(model, learned.held_out, source_tokenizer, used, pooling=states)
+    comparison = Comparison(model, ready.learned.held_out, source_tokenizer, used, pooling=states)
     comparison.before(source_tokenizer)
     tell("exchanging rows")
-    kept, before = Tables.of(model).kept() if distill else None, _lengths(model, len(old))
-    exchange(model, made, len(old), len(new), used.pad_token_id)
+    kept, before = Tables.of(model).kept() if distill else None, _lengths(model, len(ready.old))
+    exchange(model, ready.made, len(ready.old), len(ready.new), used.pad_token_id)
     losses = list[float]()
     if kept is not None:
         told = _told(tell, distill)
         losses = distill_rows(
-            model, kept, source_tokenizer, used, learned.trained_on, distill,
+            model, kept, source_tokenizer, used, ready.learned.trained_on, distill,
             seed=seed, pooling=states, on_step=told,
         )  # fmt: skip
-    after = _lengths(model, len(new))
-    warnings = translate_settings(model, source_tokenizer, used)
-    warnings += _warnings(source_tokenizer, used, made, learned.held_out)
-    if difference := digit_difference(pieces, new_pieces):
-        warnings.append(difference)
-    if corpus is not None and not learned.held_out:
-        warnings.append("the corpus is too small to measure on: give at least ten passages")
+    after = _lengths(model, len(ready.new))
+    lost = translate_settings(model, source_tokenizer, used)
     tell("measuring the swapped model")
-    return model, SwapReport(
-        method=str(chosen),
-        vocab_size_before=len(old),
-        vocab_size_after=len(new),
-        tokens_per_byte_before=_tokens_per_byte(source_tokenizer, learned.held_out),
+    return model, report_of(ready, before, after, lost, comparison.after(used), losses)
+
+
+def prepare(
+    model: Any,
+    source: Any,
+    target: Any,
+    method: MethodName | str,
+    corpus: Corpus | None,
+    special_tokens: SpecialTokens | str,
+    *,
+    hypernet: Hypernet | Path | str | None = None,
+    donor: Any = None,
+    distill: int = 0,
+    built: bool = True,
+    on_progress: Progress,
+) -> Ready:
+    """All of a swap that needs no rows of the model: as for ``swap_tokenizer``, but ``built`` says whether it has weights."""
+    chosen, owner = choose(MethodName, method), choose(SpecialTokens, special_tokens)
+    _check(chosen, source, corpus, hypernet, donor, distill)
+    of_bytes = isinstance(target, ByteTokenizer)
+    if of_bytes:
+        target = fast_bytes(target)
+    old = ByteView.of(source)
+    check_model(model, len(old), built)
+    network = None if hypernet is None else load_hypernet(hypernet, model, old)
+    # Before the corpus is read, for that takes long and this may be refused.
+    given = None if donor is None else donor_rows(donor, ByteView.of(target))
+    on_progress("counting words")
+    learned = learn(corpus or (), _TRAINED_ON if distill or chosen is MethodName.FOCUS else 0)
+    on_progress("matching vocabularies")
+    used: Any = tokenizer_to_use(source, target, owner)
+    check_padding(model, used.pad_token_id)
+    new = ByteView.of(used)
+    pieces, new_pieces = Decomposition(source, old), Decomposition(used, new)
+    specials = special_rows(source, target, used, old, new)
+    match = Match.of(old, pieces, new, specials, contained=of_bytes)
+    on_progress("making rows")
+    if network is not None:
+        made: Method = Predicted(match, network, old, pieces, new)
+    elif given is not None:
+        made = Omp(match, given, np.array([bool(spelling) for spelling in new.spellings]))
+    elif chosen is MethodName.FOCUS:
+        made = Focus(match, token_vectors(used, learned.trained_on, len(new)))
+    else:
+        made = Mean(match) if chosen is MethodName.MEAN else Fit(match, learned.words, pieces, new_pieces)
+    return Ready(chosen, corpus is not None, source, used, old, new, pieces, new_pieces, match, made, learned)
+
+
+def report_of(
+    ready: Ready,
+    before: dict[str, np.ndarray[Any, Any]],
+    after: dict[str, np.ndarray[Any, Any]],
+    lost: list[str],
+    quality: Quality | None,
+    losses: list[float],
+) -> SwapReport:
+    """What is told of a swap.
+
+    Args:
+        ready: the swap.
+        before: lengths of the old rows, ``(V_old,)``, by table.
+        after: lengths of the new ones, ``(V_new,)``.
+        lost: settings that could not be kept, a sentence each.
+        quality: what was measured.
+        losses: of the training.
+    """
+    source, used, learned, origins = ready.source, ready.used, ready.learned, ready.made.origins
+    warnings = lost + _warnings(source, used, ready.made, learned.held_out)
+    if difference := digit_difference(ready.pieces, ready.new_pieces):
+        warnings.append(difference)
+    if ready.has_corpus and not learned.held_out:
+        warnings.append("the corpus is too small to measure on: give at least ten passages")
+    return SwapReport(
+        method=str(ready.method),
+        vocab_size_before=len(ready.old),
+        vocab_size_after=len(ready.new),
+        tokens_per_byte_before=_tokens_per_byte(source, learned.held_out),
         tokens_per_byte_after=_tokens_per_byte(used, learned.held_out),
-        origins=made.origins,
-        norms={name: norms_of(before[name][match.ordinary], after[name], made.origins) for name in before},
-        quality=comparison.after(used),
+        origins=origins,
+        norms={name: norms_of(before[name][ready.match.ordinary], after[name], origins) for name in before},
+        quality=quality,
         warnings=warnings,
         tokenizer=used,
         losses=losses,
         languages={
-            name: _language(source_tokenizer, used, texts)
-            for name, texts in learned.languages.items()
-            if texts
+            name: _language(source, used, texts) for name, texts in learned.languages.items() if texts
         },
-        tokens=TokenTable(old, new, match.pieces, made.origins, after["inputs"]),
+        tokens=TokenTable(ready.old, ready.new, ready.match.pieces, origins, after["inputs"]),
     )
 
 
-def _check(method: MethodName, source_tokenizer: Any, corpus: Any, hypernet: Any, distill: int) -> None:
+def _check(
+    method: MethodName, source_tokenizer: Any, corpus: Any, hypernet: Any, donor: Any, distill: int
+) -> None:
     if not hasattr(source_tokenizer, "backend_tokenizer"):
         raise TokenizeError(
             "the source tokenizer must tell its special tokens: load it with transformers' AutoTokenizer"
@@ -190,45 +261,18 @@ def _check(method: MethodName, source_tokenizer: Any, corpus: Any, hypernet: Any
         raise UsageError(
             f"{distill} steps of distillation: give a corpus to learn from, and at least one step"
         )
-    if corpus is None and method is MethodName.FIT:
-        raise UsageError("the method 'fit' learns from words: give corpus=texts, or choose method='mean'")
+    if corpus is None and method in (MethodName.FIT, MethodName.FOCUS):
+        raise UsageError(
+            f"the method '{method}' learns from words: give corpus=texts, or choose method='mean'"
+        )
     if (hypernet is not None) is not (method is MethodName.HYPERNET):
         raise UsageError(
             "the method 'hypernet' and a network belong together: give method='hypernet', hypernet=FOLDER, or neither"
         )
-
-
-def _learn(corpus: Corpus, trained_on: int) -> _Learned:
-    """Words of nine passages in ten; of the others, as many of each language as will be measured, from all over it."""
-    words, languages, train = Counter[bytes](), dict[str, list[str]](), Spread(max(trained_on, 1))
-    for name, texts in _by_language(corpus).items():
-        held_out = Spread(MEASURED)
-        for passage, out in passages(_strings(texts)):
-            if out:
-                held_out.add(passage)
-                continue
-            count_words(words, passage)
-            if trained_on:
-                train.add(passage)
-        languages[name] = held_out.chosen()
-    together = [passage for held in languages.values() for passage in held]
-    number = min(len(together), MEASURED)
-    chosen = [together[place * len(together) // number] for place in range(number)]
-    return _Learned(words, languages if isinstance(corpus, Mapping) else {}, chosen, train.chosen())
-
-
-def _by_language(corpus: Corpus) -> Mapping[str, Iterable[str]]:
-    return corpus if isinstance(corpus, Mapping) else {"": corpus}
-
-
-def _strings(texts: Iterable[Any]) -> Iterator[str]:
-    """The texts, none of which may be a path."""
-    for text in texts:
-        if not isinstance(text, str):
-            raise UsageError(
-                f"the corpus holds {text!r}, no text: give strings; tersely.corpus.read_texts(paths) has those of files"
-            )
-        yield text
+    if (donor is not None) is not (method is MethodName.OMP):
+        raise UsageError(
+            "the method 'omp' and a donor belong together: give method='omp', donor=MODEL, or neither"
+        )
 
 
 def _lengths(model: Any, size: int) -> dict[str, np.ndarray[Any, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from tersely.errors import EmbeddingError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+_ROWS = 8192  # whose lengths are taken at once
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,13 @@ class Tables:
         return [(name, table) for name in ("inputs", "head") if (table := getattr(self, name)) is not None]
 
 
-def check_model(model: Any, used: int) -> None:
+def check_model(model: Any, used: int, built: bool = True) -> None:
     """Refuses models whose rows cannot be exchanged by these tables alone.
 
     Args:
         model: of transformers.
         used: size of its vocabulary.
+        built: whether it must have its weights.
 
     Raises:
         EmbeddingError: adapters, quantised or missing tables, tables for each layer, or fewer rows than ids.
@@ -72,7 +76,7 @@ def check_model(model: Any, used: int) -> None:
     for part, kind in ((inputs, nn.Embedding), (head, nn.Linear)):
         if part is None and kind is nn.Linear:
             continue
-        if not isinstance(part, kind) or not _plain(part.weight):
+        if not isinstance(part, kind) or not _plain(part.weight, built):
             raise EmbeddingError(
                 f"the {kind.__name__} with the rows of {name} is {type(part).__name__}, quantised or not loaded: load the "
                 "model in bfloat16 or float32"
@@ -85,9 +89,9 @@ def check_model(model: Any, used: int) -> None:
     _refuse_other_tables(model, inputs, rows)
 
 
-def _plain(weight: Tensor) -> bool:
+def _plain(weight: Tensor, built: bool) -> bool:
     """Whether a table holds numbers as they are, of at least 16 bits."""
-    return weight.is_floating_point() and weight.dtype.itemsize > 1 and not weight.is_meta
+    return weight.is_floating_point() and weight.dtype.itemsize > 1 and not (built and weight.is_meta)
 
 
 def _refuse_other_tables(model: Any, inputs: nn.Embedding, rows: int) -> None:
@@ -100,6 +104,38 @@ def _refuse_other_tables(model: Any, inputs: nn.Embedding, rows: int) -> None:
                 f"{name} is another table with a row for each id, which cannot be exchanged yet: take a model without "
                 "embeddings for each layer"
             )
+
+
+def stored_tables(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> dict[TableName, list[str]]:
+    """The names under which the tables of a model are stored: several, where one that is tied is stored twice.
+
+    Args:
+        model: of transformers, with weights or without.
+        shapes: of what is stored, by name, which may lack or have the prefix of the model's body.
+
+    Raises:
+        EmbeddingError: the inputs are not there, or a table has another shape than the model's.
+    """
+    tables, prefix = Tables.of(model), f"{model.base_model_prefix}."
+    found = dict[TableName, list[str]]()
+    for kind in TableName:
+        table: Tensor | None = getattr(tables, kind)
+        if table is None:
+            continue
+        own = [name for name, part in model.named_parameters(remove_duplicate=False) if part is table]
+        ways = {way: None for name in own for way in (name, name.removeprefix(prefix), prefix + name)}
+        found[kind] = [way for way in ways if way in shapes]
+        if not found[kind]:
+            raise EmbeddingError(
+                f"the files of {type(model).__name__} have no {own[0]}: save the model again with save_pretrained"
+            )
+        for name in found[kind]:
+            if shapes[name] != tuple(table.shape):
+                raise EmbeddingError(
+                    f"{name} is of shape {shapes[name]} where the configuration says {tuple(table.shape)}: save the model "
+                    "again with save_pretrained"
+                )
+    return found
 
 
 def check_padding(model: Any, padding: int | None) -> None:
@@ -157,4 +193,9 @@ def _made(table: Tensor, name: TableName, method: Method, used: int, spare: int)
 
 def row_lengths(table: Tensor) -> np.ndarray[Any, Any]:
     """float32 ``(rows,)``: the length of each row."""
-    return torch.linalg.vector_norm(table.detach(), dim=1, dtype=torch.float32).cpu().numpy()
+    parts = table.detach().split(_ROWS)
+    return (
+        torch.cat([torch.linalg.vector_norm(part, dim=1, dtype=torch.float32) for part in parts])
+        .cpu()
+        .numpy()
+    )

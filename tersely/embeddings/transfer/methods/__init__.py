@@ -4,11 +4,15 @@ protocol.py   what they offer
 mean.py       the mean of a token's pieces
 fit.py        least squares on words, the default
 hypernet.py   by a network that was trained for the model
+omp.py        sums of shared rows, as in a donor model
+focus.py      means of rows of similar tokens
 """
 
 from tersely.embeddings.transfer.methods.fit import Fit as Fit
+from tersely.embeddings.transfer.methods.focus import Focus as Focus
 from tersely.embeddings.transfer.methods.hypernet import Predicted as Predicted
 from tersely.embeddings.transfer.methods.mean import Mean as Mean
+from tersely.embeddings.transfer.methods.omp import Omp as Omp
 from tersely.embeddings.transfer.methods.protocol import Method as Method
 from tersely.embeddings.transfer.methods.protocol import MethodName as MethodName
 from tersely.embeddings.transfer.methods.protocol import TableName as TableName

@@ -17,6 +17,10 @@ class MethodName(StrEnum):
     """The rows with which words come out as before, by least squares on a corpus."""
     HYPERNET = "hypernet"
     """The rows that a network makes, which was trained for the model."""
+    OMP = "omp"
+    """The rows of shared tokens, added up as a donor's rows are, by orthogonal matching pursuit."""
+    FOCUS = "focus"
+    """The means of the rows of tokens that keep the same company in a corpus."""
 
 
 class TableName(StrEnum):
