@@ -70,9 +70,9 @@ class _Bytes(click.ParamType):
 @click.option(
     "--carry",
     type=click.IntRange(0, 2),
-    default=1,
+    default=0,
     show_default=True,
-    help="Bytes before it that the meaning of an id may depend on (equal-info): more make longer tokens.",
+    help="Bytes before it that the meaning of an id may depend on (equal-info): more make longer tokens, which models learn worse.",
 )
 @click.option(
     "--model",
