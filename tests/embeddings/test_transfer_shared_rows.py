@@ -29,10 +29,13 @@ class Pair:
         self.match = Match.of(self.old, Decomposition(old, self.old), self.new, {})
         self.table = np.random.default_rng(0).normal(size=(len(self.old), 9)).astype(np.float32)
         self.spelled = np.array([bool(spelling) for spelling in self.new.spellings])
-        self.shared = np.flatnonzero(self.match.where(Origin.COPIED))
+        single = self.match.pieces.lengths == 1
+        self.shared = np.flatnonzero(self.match.where(Origin.COPIED, Origin.COMPOSED) & single)
+        self.free = np.flatnonzero(self.match.where(Origin.COMPOSED) & ~single)
 
     def old_row(self, number):
-        return self.table[self.old.same(self.new.tokens[number], "", False)]
+        (piece,) = self.match.pieces[int(number)]
+        return self.table[piece]
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +86,7 @@ def test_a_pursuit_ends_where_nothing_is_missing():
 
 
 def test_a_row_that_a_donor_makes_of_shared_rows_is_made_of_them_here_too(pair):
-    free = np.flatnonzero(pair.match.where(Origin.COMPOSED))
+    free = pair.free
     donor = np.random.default_rng(1).normal(size=(len(pair.new), 64)).astype(np.float32)
     first, second = pair.shared[3], pair.shared[8]
     for number in free:
@@ -147,7 +150,7 @@ def test_vectors_are_those_of_dense_counts(source):
 def test_a_row_is_the_sparsemax_mean_of_similar_rows(pair):
     vectors = np.random.default_rng(2).normal(size=(len(pair.new), 12)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    free = np.flatnonzero(pair.match.where(Origin.COMPOSED))
+    free = pair.free
     vectors[free[0]] = 0
     vectors[pair.shared[0]] = 0
     focus = Focus(pair.match, vectors)
@@ -218,8 +221,31 @@ def test_what_these_methods_lack_is_said(source, target):
 def test_vocabularies_with_nothing_in_common_are_refused(pair):
     none = Match(
         pair.match.pieces,
-        np.full(len(pair.new), ORIGINS.index(Origin.COMPOSED), np.uint8),
+        np.full(len(pair.new), ORIGINS.index(Origin.AVERAGE), np.uint8),
         pair.match.ordinary,
     )
     with pytest.raises(EmbeddingError, match="share no token"):
         Omp(none, torch.ones(len(pair.new), 4), pair.spelled)
+
+
+def test_what_the_old_tokenizer_takes_for_its_own_token_keeps_that_row_and_serves_others():
+    """A vocabulary with capitals, where the old one lowers them."""
+    pair = Pair(wordpiece(300), byte_level(500))
+    capital = pair.new.tokens.index(b"The")
+    assert b"The" not in pair.old.ids
+    assert pair.match.alike()[capital]
+    expected = pair.table[pair.old.ids[b" the"][0]]
+    generator = np.random.default_rng(3)
+    vectors = generator.normal(size=(len(pair.new), 16)).astype(np.float32)
+    free = pair.free
+    vectors[free] = 2 * vectors[capital]
+    donated = Omp(pair.match, torch.from_numpy(vectors), pair.spelled, 3)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    similar = Focus(pair.match, vectors / lengths)
+    for made, factor in ((donated, 2), (similar, None)):
+        rows = made.rows(pair.table, INPUTS)
+        assert (rows[capital] == expected).all()
+        assert ORIGINS[made.origins[capital]] is Origin.COMPOSED
+        if factor:
+            np.testing.assert_allclose(rows[free], np.tile(factor * expected, (len(free), 1)), atol=1e-5)
+    assert len(free) > 5

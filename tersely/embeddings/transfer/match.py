@@ -98,6 +98,12 @@ class Match:
         """bool, ``(V_new,)``: the tokens of these origins."""
         return np.isin(self.origins, [ORIGINS.index(origin) for origin in origins])
 
+    def alike(self) -> np.ndarray[Any, Any]:
+        """bool, ``(V_new,)``: the tokens of text that the old tokenizer takes for one of its own, by their bytes or by what its
+        normalizer makes of them: for BERT, ``The`` is ``the``.
+        """
+        return self.where(Origin.COPIED, Origin.COMPOSED) & (self.pieces.lengths == 1)
+
 
 def _containing(old: ByteView, byte: bytes) -> list[int]:
     """The shortest tokens with the byte in them."""

@@ -36,8 +36,8 @@ class Focus:
     def __init__(self, match: Match, vectors: np.ndarray[Any, Any]) -> None:
         self._mean, self._origins = Mean(match), match.origins.copy()
         known = vectors.any(1)
-        shared = np.flatnonzero(match.where(Origin.COPIED) & known)
-        free = match.where(Origin.COMPOSED, Origin.CONTAINED, Origin.AVERAGE)
+        shared = np.flatnonzero(match.alike() & known)
+        free = match.where(Origin.COMPOSED, Origin.CONTAINED, Origin.AVERAGE) & ~match.alike()
         self._places = np.flatnonzero(free & known)
         if free.any() and not len(shared):
             raise EmbeddingError(

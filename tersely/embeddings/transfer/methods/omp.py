@@ -52,8 +52,8 @@ class Omp:
     ) -> None:
         self._mean, self._origins = Mean(match), match.origins.copy()
         known = np.arange(len(match.pieces)) < len(donor)
-        shared = np.flatnonzero(match.where(Origin.COPIED) & known)
-        free = match.where(Origin.COMPOSED, Origin.CONTAINED, Origin.AVERAGE)
+        shared = np.flatnonzero(match.alike() & known)
+        free = match.where(Origin.COMPOSED, Origin.CONTAINED, Origin.AVERAGE) & ~match.alike()
         self._places = np.flatnonzero(free & known & spelled)
         if len(self._places) and not len(shared):
             raise EmbeddingError("the vocabularies share no token to make rows of: choose method='mean'")
@@ -108,16 +108,16 @@ def pursue(atoms: Tensor, wanted: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """
     count, lines = min(count, len(atoms)), torch.arange(len(wanted), device=wanted.device)
     lengths = _lengths(atoms)
-    unit, rest = atoms / lengths[:, None], wanted.clone()
+    rest = wanted.clone()
     enough = _NOTHING * torch.linalg.vector_norm(wanted, dim=1)
     chosen = torch.zeros(len(wanted), count, dtype=torch.int64, device=wanted.device)
     basis = wanted.new_zeros(len(wanted), count, wanted.shape[1])
     factor = torch.eye(count, dtype=wanted.dtype, device=wanted.device).repeat(len(wanted), 1, 1)
     along = wanted.new_zeros(len(wanted), count)
     for step in range(count):
-        strength = (rest @ unit.T).abs().scatter_(1, chosen[:, :step], -1)
-        chosen[:, step] = strength.argmax(1)
-        fresh, parts = _orthogonal(unit[chosen[:, step]], basis[:, :step])
+        strength = (rest @ atoms.T).div_(lengths).abs_().scatter_(1, chosen[:, :step], -1)
+        best = chosen[:, step] = strength.argmax(1)
+        fresh, parts = _orthogonal(atoms[best] / lengths[best, None], basis[:, :step])
         length = torch.linalg.vector_norm(fresh, dim=1)
         adds = (length > _NOTHING) & (torch.linalg.vector_norm(rest, dim=1) > enough)
         if not adds.any():
