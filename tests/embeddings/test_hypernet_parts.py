@@ -15,14 +15,6 @@ from tersely.embeddings.transfer.pieces import Decomposition
 from tersely.embeddings.transfer.vocabulary import ByteView
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def vocabularies():
     return Vocabularies(SENTENCES, np.random.default_rng(0), 4)

@@ -24,14 +24,6 @@ SMALL = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "nu
 RUN = {"batch": 4, "width": 64, "bases": 1, "classes": 40, "device": "cpu"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def source():
     return fast(byte_level(), bos_token="<|endoftext|>", eos_token="<|endoftext|>")

@@ -19,15 +19,6 @@ SMALL = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "nu
 GPT2_PARTS = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Models this small are slower on several."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def source():
     return fast(byte_level(), **GPT2_PARTS)

@@ -18,15 +18,6 @@ GPT2_PARTS = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}
 LLAMA_PARTS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Models this small are slower on several."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def source():
     return fast(byte_level(), **GPT2_PARTS)
