@@ -6,6 +6,7 @@ fit.py        least squares on words, the default
 hypernet.py   by a network that was trained for the model
 omp.py        sums of shared rows, as in a donor model
 focus.py      means of rows of similar tokens
+sums.py       what these two share
 """
 
 from tersely.embeddings.transfer.methods.fit import Fit as Fit

@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from tersely.embeddings.transfer.match import ORIGINS, Match, Origin
-from tersely.embeddings.transfer.methods.mean import Mean
-from tersely.embeddings.transfer.methods.protocol import TableName
+from tersely.embeddings.transfer.match import Match, Origin
+from tersely.embeddings.transfer.methods.sums import Sums
 from tersely.errors import EmbeddingError
 
 _BLOCK = 1 << 25  # cosines at once
 
 
-class Focus:
+class Focus(Sums):
     """Means of similar rows; tokens without a vector have the mean of their pieces.
 
     Args:
@@ -34,37 +33,25 @@ class Focus:
     """
 
     def __init__(self, match: Match, vectors: np.ndarray[Any, Any]) -> None:
-        self._mean, self._origins = Mean(match), match.origins.copy()
         known = vectors.any(1)
         shared = np.flatnonzero(match.alike() & known)
         free = match.where(Origin.COMPOSED, Origin.CONTAINED, Origin.AVERAGE) & ~match.alike()
-        self._places = np.flatnonzero(free & known)
+        places = np.flatnonzero(free & known)
         if free.any() and not len(shared):
             raise EmbeddingError(
                 "no token that the vocabularies share is frequent in the corpus: give more text, or choose method='fit'"
             )
         olds = match.pieces.values[match.pieces.offsets[shared]]
-        shape = len(self._places), len(match.ordinary)
+        shape = len(places), len(match.ordinary)
         size = max(_BLOCK // max(len(shared), 1), 1)
         parts: list[Any] = [sparse.csr_array((0, len(shared)), dtype=np.float32)]
-        for start in range(0, len(self._places), size):
-            near = vectors[self._places[start : start + size]] @ vectors[shared].T
+        for start in range(0, len(places), size):
+            near = vectors[places[start : start + size]] @ vectors[shared].T
             parts.append(sparse.csr_array(sparsemax(near)))
         weights: Any = sparse.vstack(parts, format="coo")
         line, column = weights.coords
-        self._weights: Any = sparse.csr_array((weights.data, (line, olds[column])), shape=shape)
-        self._origins[self._places] = ORIGINS.index(Origin.SIMILAR)
-
-    @property
-    def origins(self) -> np.ndarray[Any, Any]:
-        """uint8, ``(V_new,)``: where each row comes from."""
-        return self._origins
-
-    def rows(self, old: np.ndarray[Any, Any], table: TableName) -> np.ndarray[Any, Any]:
-        """The new table, float32 ``(V_new, D)``, from the old one, float32 ``(V_old, D)``; all tables alike."""
-        new = self._mean.rows(old, table)
-        new[self._places] = self._weights @ old
-        return new
+        sums = sparse.csr_array((weights.data, (line, olds[column])), shape=shape)
+        super().__init__(match, places, sums, Origin.SIMILAR)
 
 
 def sparsemax(scores: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

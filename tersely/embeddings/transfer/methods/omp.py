@@ -22,9 +22,8 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from tersely.embeddings.transfer.match import ORIGINS, Match, Origin
-from tersely.embeddings.transfer.methods.mean import Mean
-from tersely.embeddings.transfer.methods.protocol import TableName
+from tersely.embeddings.transfer.match import Match, Origin
+from tersely.embeddings.transfer.methods.sums import Sums
 from tersely.errors import EmbeddingError
 
 COUNT = 64
@@ -34,7 +33,7 @@ _BLOCK = 1 << 26  # numbers in the largest array of a block
 _NOTHING = 1e-5  # what is missing, or new in an atom, as a share of its length
 
 
-class Omp:
+class Omp(Sums):
     """Sums of shared rows with the coefficients of a donor.
 
     Args:
@@ -50,34 +49,22 @@ class Omp:
     def __init__(
         self, match: Match, donor: Tensor, spelled: np.ndarray[Any, Any], count: int = COUNT
     ) -> None:
-        self._mean, self._origins = Mean(match), match.origins.copy()
         known = np.arange(len(match.pieces)) < len(donor)
         shared = np.flatnonzero(match.alike() & known)
         free = match.where(Origin.COMPOSED, Origin.CONTAINED, Origin.AVERAGE) & ~match.alike()
-        self._places = np.flatnonzero(free & known & spelled)
-        if len(self._places) and not len(shared):
+        places = np.flatnonzero(free & known & spelled)
+        if len(places) and not len(shared):
             raise EmbeddingError("the vocabularies share no token to make rows of: choose method='mean'")
         olds = match.pieces.values[match.pieces.offsets[shared]]
-        shape = len(self._places), len(match.ordinary)
-        self._weights: Any = sparse.csr_array(shape, dtype=np.float32)
-        if len(self._places):
+        shape = len(places), len(match.ordinary)
+        weights: Any = sparse.csr_array(shape, dtype=np.float32)
+        if len(places):
             atoms = donor[torch.from_numpy(shared).to(donor.device)].float()
-            chosen, values = _in_blocks(atoms, donor, self._places, count)
+            chosen, values = _in_blocks(atoms, donor, places, count)
             lines = np.repeat(np.arange(len(chosen)), chosen.shape[1])
             entries = values.ravel(), (lines, olds[chosen.ravel()])
-            self._weights = sparse.csr_array(entries, shape=shape)
-        self._origins[self._places] = ORIGINS.index(Origin.DONATED)
-
-    @property
-    def origins(self) -> np.ndarray[Any, Any]:
-        """uint8, ``(V_new,)``: where each row comes from."""
-        return self._origins
-
-    def rows(self, old: np.ndarray[Any, Any], table: TableName) -> np.ndarray[Any, Any]:
-        """The new table, float32 ``(V_new, D)``, from the old one, float32 ``(V_old, D)``; all tables alike."""
-        new = self._mean.rows(old, table)
-        new[self._places] = self._weights @ old
-        return new
+            weights = sparse.csr_array(entries, shape=shape)
+        super().__init__(match, places, weights, Origin.DONATED)
 
 
 def _in_blocks(
