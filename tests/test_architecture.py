@@ -15,6 +15,7 @@ FLOORS = {
     "tokenize": 1,
     "kernels": 1,
     "shards": 1,
+    "layers": 1.5,
     "compress": 2,
     "embeddings": 2,
     "pack": 2,
