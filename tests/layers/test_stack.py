@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from tersely.errors import UsageError
 from tersely.kernels import Boundaries
 from tersely.layers import Stack
@@ -52,7 +53,7 @@ def documents():
     return stack, values, cu_seqlens, positions
 
 
-@pytest.mark.parametrize("causal,window", [(True, -1), (True, 2), (False, -1)])
+@pytest.mark.parametrize(("causal", "window"), [(True, -1), (True, 2), (False, -1)])
 def test_packed_documents_are_as_each_alone(documents, causal, window):
     stack, values, cu_seqlens, positions = documents
     bounds = Boundaries.from_cu_seqlens(cu_seqlens, len(values), causal=causal, window=(window, window))
