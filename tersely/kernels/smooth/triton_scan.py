@@ -17,6 +17,8 @@ import triton.language as tl
 from tersely.kernels.rows import column_block, power_of_two
 
 _CHUNK, _WIDEST = 64, 64
+WARPS = 8
+"""Of a program that scans a chunk and sums over its columns; with 4 it spills."""
 _CHUNKS, _NARROW = 64, 32  # of a tile in the scan over chunks
 
 
@@ -57,6 +59,7 @@ def _run(source, decay, weight, out, values, states, of_decay, of_weight, revers
     _positions[(chunks * blocks,)](
         source, decay, weight, carry, out, values, states, of_decay, of_weight,
         tokens, columns, source.stride(0), values.stride(0), blocks, reverse, _CHUNK, block,
+        num_warps=WARPS,
     )  # fmt: skip
 
 
