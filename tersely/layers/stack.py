@@ -68,6 +68,7 @@ class Stack(nn.Module):
             ``(T, C)``.
         """
         cos, sin = self._angles(position_ids)
+        x = self._stream(x)
         for number, layer in enumerate(self.layers):
 
             def attend(q: Tensor, k: Tensor, v: Tensor, number: int = number) -> Tensor:
@@ -93,6 +94,7 @@ class Stack(nn.Module):
         """
         rows = torch.arange(cache.sequences, device=x.device) if rows is None else rows
         cos, sin = self._angles(cache.open(rows))
+        x = self._stream(x)
         for number, layer in enumerate(self.layers):
 
             def attend(q: Tensor, k: Tensor, v: Tensor, number: int = number) -> Tensor:
@@ -114,6 +116,10 @@ class Stack(nn.Module):
             like.dtype,
             like.device,
         )
+
+    def _stream(self, x: Tensor) -> Tensor:
+        """``x`` in the dtype of the weights, which layers add to: float32 under autocast, and what its norms are fused for."""
+        return x.to(self.norm.weight.dtype)
 
     def _angles(self, position_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines of each position, ``(T, D / 2)``."""
