@@ -90,6 +90,7 @@ class Rows:
         return len(self.offsets) - 1
 
     def texts(self, chosen):
+        """Their bytes."""
         return [self.values[self.offsets[i] : self.offsets[i + 1]].tobytes() for i in chosen]
 
     def batches(self, order):
@@ -138,6 +139,7 @@ class Plain:
         self._torch = torch
 
     def batch(self, texts):
+        """What ``loss`` takes."""
         self.size = sum(map(len, texts))
         if self.bpe is None:
             return packed(of_bytes(texts), self.end, self.device)
@@ -145,7 +147,7 @@ class Plain:
         return packed([one.ids for one in made], self.end, self.device)
 
     def loss(self, batch, step=None):
-        """What is made less, the nats of all predictions, and what else is told."""
+        """What is made less, the nats of all predictions, and what else is told, as counts and of what."""
         from tersely.kernels import Boundaries
 
         ids, wanted, cu_seqlens = batch
@@ -172,9 +174,11 @@ class Words:
         self.module = WordPooledLM(config).to(device)
 
     def batch(self, texts):
+        """What ``loss`` takes."""
         return self.module.batch_of(texts)
 
     def loss(self, batch, step=None):
+        """As of ``Plain``."""
         out = self.module(batch)
         right = out.words_right()
         told = {
@@ -201,6 +205,7 @@ class Merging:
         self.device = device
 
     def batch(self, texts):
+        """What ``loss`` takes."""
         import torch
 
         ids = np.concatenate([part for row in of_bytes(texts) for part in ([END], row, [END])]).astype(
@@ -210,6 +215,7 @@ class Merging:
         return tuple(torch.from_numpy(x).to(self.device, non_blocking=True) for x in (ids, cu_seqlens))
 
     def loss(self, batch, step=None):
+        """As of ``Plain``."""
         ids, cu_seqlens = batch
         out = self.module(ids, cu_seqlens, labels=ids)
         told = {"positions per byte": (out.kept.item() * len(ids), len(ids) - 2 * len(cu_seqlens) + 2)}
@@ -264,7 +270,7 @@ def learn(name, stored, corpus, seed, device, shape, epochs):
     draw = np.random.default_rng(seed)
     order = np.concatenate([draw.permutation(len(train)) for _ in range(math.ceil(epochs))])
     order = order[: int(epochs * len(train))]
-    steps, started, told = list(train.batches(order)), time.perf_counter(), {}
+    steps, started = list(train.batches(order)), time.perf_counter()
     warm = max(1, len(steps) // 20)
     for step, chosen in enumerate(steps):
         done = max(0, step - warm) / max(1, len(steps) - warm)
@@ -272,7 +278,7 @@ def learn(name, stored, corpus, seed, device, shape, epochs):
             group["lr"] = RATE * min((step + 1) / warm, 0.1 + 0.45 * (1 + math.cos(math.pi * done)))
         batch = made.batch(train.texts(chosen))
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            loss, nats, told = made.loss(batch, step)
+            loss, nats, _ = made.loss(batch, step)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parts, 1.0)
@@ -295,7 +301,7 @@ def held_out(made, stored, corpus, test, device):
     """Bits per byte of held-out pieces, whole and by language, and what the model tells beside."""
     import torch
 
-    language = stored[f"{corpus}/test/language"] if f"{corpus}/test/language" in stored else None
+    language = stored.get(f"{corpus}/test/language")
     groups = {"": range(len(test))}
     if language is not None:
         groups |= {str(tag): np.flatnonzero(language == i) for i, tag in enumerate(stored["ntrex/languages"])}
