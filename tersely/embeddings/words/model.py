@@ -14,7 +14,6 @@ Legend: ``T`` bytes, ``W`` words, ``N`` documents, ``R = W + N`` rows, ``p`` slo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from transformers.utils.generic import ModelOutput
 
 from tersely.embeddings.words.batch import WordBatch
 from tersely.embeddings.words.config import HeadKind, WordPooledConfig
+from tersely.embeddings.words.generate import Chooser, generate_words
 from tersely.embeddings.words.layout import Layout, lay_out
 from tersely.embeddings.words.places import places_in_words
 from tersely.embeddings.words.pool import WordPool
@@ -31,7 +31,7 @@ from tersely.errors import UsageError
 from tersely.kernels import Boundaries, cross_entropy, segment_reduce
 from tersely.layers import Stack, StackCache
 from tersely.ragged import Ragged
-from tersely.tokenize import segment_pieces
+from tersely.tokenize import Tokenizer, segment_pieces
 from tersely.tokenize.protocol import Texts
 
 
@@ -77,7 +77,6 @@ class WordPooledLM(PreTrainedModel):
     config_class = WordPooledConfig
     config: WordPooledConfig
     base_model_prefix = "model"
-    _no_split_modules: ClassVar = ["Layer"]
 
     def __init__(self, config: WordPooledConfig) -> None:
         super().__init__(config)
@@ -109,10 +108,15 @@ class WordPooledLM(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """Parts set their own weights when they are made."""
 
-    def batch_of(self, texts: Texts) -> WordBatch:
-        """Texts as words by the model's own rule, on its device."""
+    def batch_of(self, texts: Texts, tokenizer: Tokenizer | None = None) -> WordBatch:
+        """Texts as words by the model's own rule, on its device.
+
+        Args:
+            texts: strings or bytes.
+            tokenizer: whose ids ``head="subword"`` spells in.
+        """
         words, _ = segment_pieces(texts, self.config.word_rule, max_word_bytes=self.config.max_word_bytes)
-        return WordBatch.from_words(words, self.device)
+        return WordBatch.from_words(words, self.device, tokenizer)
 
     def forward(
         self,
@@ -125,17 +129,24 @@ class WordPooledLM(PreTrainedModel):
         """Logits and loss of packed documents.
 
         Args:
-            input_ids: ``(T,)``, bytes of words; or all of the first three as a ``WordBatch`` or as documents -> words -> bytes.
-            word_cu_seqlens: ``(W + 1,)``, int32 or int64: where words begin among the bytes.
-            cu_seqlens: ``(N + 1,)``, the same of documents among the words.
-            piece_ids: ``(P,)``, the subword ids of all words, for ``head="subword"``.
-            piece_cu_seqlens: ``(W + 1,)``: where words begin among them.
+            input_ids: ``(T,)``, bytes of words; or all arguments as a ``WordBatch``; or documents -> words -> bytes.
+            word_cu_seqlens: as in ``WordBatch``, and so are the others.
+            cu_seqlens: where documents begin among the words.
+            piece_ids: what ``head="subword"`` is to spell.
+            piece_cu_seqlens: where words begin among them.
 
         Raises:
             UsageError: boundaries are missing, or the pieces that the head spells in.
         """
-        batch = self._batch(input_ids, word_cu_seqlens, cu_seqlens)
-        layout = self._layout(batch, piece_ids, piece_cu_seqlens)
+        if isinstance(input_ids, Ragged):
+            batch = WordBatch.from_words(input_ids, self.device)
+        elif isinstance(input_ids, WordBatch):
+            batch = input_ids
+        elif word_cu_seqlens is None or cu_seqlens is None:
+            raise UsageError("bytes alone are no documents of words: give word_cu_seqlens and cu_seqlens")
+        else:
+            batch = WordBatch(input_ids, word_cu_seqlens, cu_seqlens, piece_ids, piece_cu_seqlens)
+        layout = self._layout(batch)
         hidden = self._rows(batch, layout)
         logits = self.speller(hidden, layout.symbols, layout.cu_symbols)
         loss = cross_entropy(logits, layout.symbols)
@@ -148,23 +159,65 @@ class WordPooledLM(PreTrainedModel):
             hidden=hidden,
         )
 
-    def _batch(
-        self, input_ids: Tensor | WordBatch | Ragged, words: Tensor | None, documents: Tensor | None
-    ) -> WordBatch:
-        if isinstance(input_ids, WordBatch):
-            return input_ids
-        if isinstance(input_ids, Ragged):
-            return WordBatch.from_words(input_ids, self.device)
-        if words is None or documents is None:
-            raise UsageError("bytes alone are no documents of words: give word_cu_seqlens and cu_seqlens")
-        return WordBatch(input_ids, words, documents)
+    def generate(
+        self,
+        texts: Texts | WordBatch,
+        *,
+        max_new_words: int = 64,
+        max_new_bytes: int | None = None,
+        temperature: float = 0.0,
+        seed: int = 0,
+        tokenizer: Tokenizer | None = None,
+    ) -> list[bytes]:
+        """What documents go on with, until the model ends them.
 
-    def _layout(self, batch: WordBatch, pieces: Tensor | None, cu_pieces: Tensor | None) -> Layout:
-        if self.config.head == HeadKind.BYTES:
-            pieces, cu_pieces = batch.input_ids, batch.word_cu_seqlens
-        if pieces is None or cu_pieces is None:
+        The last word of each text counts as a whole one, and the new text begins with a new word. Words longer than
+        ``max_word_bytes`` are cut there, as they are in training.
+
+        Args:
+            texts: strings or bytes, or a batch of them.
+            max_new_words: words of each document, at most.
+            max_new_bytes: bytes of each document, at most; the last word may be cut off.
+            temperature: 0 for the most probable symbols, else what logits are divided by.
+            seed: of what is drawn; a document draws the same beside any others.
+            tokenizer: whose ids ``head="subword"`` spells in.
+
+        Raises:
+            UsageError: a number is negative, or the tokenizer is missing, or given without need.
+        """
+        if min(max_new_words, max_new_bytes or 0, temperature) < 0:
+            raise UsageError(
+                "max_new_words, max_new_bytes and temperature cannot be negative: give 0 or more"
+            )
+        if (self.config.head == HeadKind.SUBWORD) != (tokenizer is not None):
+            raise UsageError(
+                "a tokenizer is for head='subword', which needs the one that it was trained with"
+            )
+        batch = texts if isinstance(texts, WordBatch) else self.batch_of(texts)
+        chooser = Chooser(temperature, seed, len(batch.cu_seqlens) - 1)
+        return generate_words(self, batch, max_new_words, max_new_bytes, chooser, tokenizer)
+
+    def prefill(self, batch: WordBatch) -> tuple[Tensor, StackCache]:
+        """What the model makes of the last row of each document, ``(N, p, D)``, and the cache of all rows."""
+        layout = lay_out(batch.input_ids, batch.word_cu_seqlens, batch.cu_seqlens, self.speller.end_of_word)
+        documents = len(layout.opening)
+        longest = int(layout.cu_rows.diff().max()) if documents else 0
+        cache = self.stack.cache(documents, 2 * longest * self.config.slots)
+        return self._rows(batch, layout, cache, longest)[layout.cu_rows[1:] - 1], cache
+
+    def step(self, words: list[bytes], cache: StackCache, rows: Tensor) -> Tensor:
+        """What the model makes of one more word for each of these documents ``(n,)``, ``(n, p, D)``."""
+        read = Ragged.from_rows(words).to_torch(self.device, torch.int64)
+        slots = self.pool(read.values, read.offsets).unbind(1)
+        return torch.stack([self.stack.step(slot, cache, rows) for slot in slots], 1)
+
+    def _layout(self, batch: WordBatch) -> Layout:
+        ids, cu_ids = batch.input_ids, batch.word_cu_seqlens
+        if self.config.head == HeadKind.SUBWORD:
+            ids, cu_ids = batch.piece_ids, batch.piece_cu_seqlens
+        if ids is None or cu_ids is None:
             raise UsageError("head='subword' spells in pieces: give piece_ids and piece_cu_seqlens")
-        return lay_out(pieces, cu_pieces, batch.cu_seqlens, self.speller.end_of_word)
+        return lay_out(ids, cu_ids, batch.cu_seqlens, self.speller.end_of_word)
 
     def _rows(
         self, batch: WordBatch, layout: Layout, cache: StackCache | None = None, longest: int = 0
