@@ -80,6 +80,36 @@ class Stack(nn.Module):
             x = layer(x, attend)
         return self.norm(x)
 
+    def read(
+        self, x: Tensor, bounds: Boundaries, position_ids: Tensor, rows: Tensor, rows_bounds: Boundaries
+    ) -> Tensor:
+        """Some rows of what ``forward`` gives; the last layer, which there must be, computes no others.
+
+        Args:
+            x: ``(T, C)``.
+            bounds: who sees whom in all layers but the last.
+            position_ids: ``(T,)``, integers.
+            rows: int64, ``(n,)``.
+            rows_bounds: which of all positions these rows see.
+
+        Returns:
+            ``(n, C)``.
+        """
+        cos, sin = self._angles(position_ids)
+
+        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return varlen_attention(*rotary(q, k, cos, sin), v, bounds)
+
+        def attend_from_rows(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            q, k = rotary(q, k, cos, sin)
+            return varlen_attention(q.index_select(0, rows), k, v, rows_bounds)
+
+        for layer in self.layers[:-1]:
+            x = layer(x, attend)
+        for layer in self.layers[-1:]:
+            x = layer(x, attend_from_rows, rows)
+        return self.norm(x)
+
     def step(self, x: Tensor, cache: StackCache, rows: Tensor | None = None, window: int = -1) -> Tensor:
         """One more position for each sequence of a cache, or for some of them.
 
