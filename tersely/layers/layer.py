@@ -37,7 +37,7 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, attend: Attend) -> Tensor:
         """``(T, C)`` to ``(T, C)``."""
-        qkv = self.qkv(self.attention_norm(x)).view(len(x), 3, self.heads, -1)
+        qkv = self.qkv(self.attention_norm(x)).unflatten(1, (3, self.heads, -1))
         x = x + self.out(attend(*qkv.unbind(1)).flatten(1))
         gate, up = self.gate_up(self.mlp_norm(x)).chunk(2, dim=-1)
         return x + self.down(torch.nn.functional.silu(gate) * up)

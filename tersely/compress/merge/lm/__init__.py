@@ -1,0 +1,4 @@
+"""MergingLM: a decoder over bytes that merges; ``config`` its shape, ``body`` its layers, ``model`` all of it."""
+
+from tersely.compress.merge.lm.config import MergingLMConfig as MergingLMConfig
+from tersely.compress.merge.lm.model import MergingLM as MergingLM
