@@ -9,7 +9,7 @@ from tersely.compress.merge.lm import MergingLM, MergingLMConfig
 from tersely.errors import UsageError
 
 TEXTS = [b"the cat sat on a mat", b"", b"x", b"two words, 3 more", "d\u00e9j\u00e0 vu".encode()]
-RULES = ["stride", "random", "space"]
+RULES = ["stride", "random", "space", "entropy"]
 FORMS = [
     *[(policy, reduce, "repeat") for policy in RULES for reduce in ("keep", "mean", "max", "attention")],
     *[("space", reduce, "gather") for reduce in ("keep", "mean", "attention")],
@@ -26,6 +26,8 @@ def build(policy="space", reduce="keep", expand="repeat", **settings):
     )
     config = MergingLMConfig(policy=policy, reduce=reduce, expand=expand, share=0.3, **shape | settings)
     model = MergingLM(config)
+    if policy == "entropy":
+        model.body.policy.fit(TEXTS, 0.3)
     for part in model.parameters():
         torch.nn.init.normal_(part, std=0.3)
     return model.double()

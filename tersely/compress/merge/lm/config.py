@@ -24,8 +24,9 @@ class MergingLMConfig(PretrainedConfig):
         main_width: of the layers over groups.
         main_heads: of the layers over groups.
         main_layers: over groups.
-        policy: "stride", "random", "space", "entropy" or "router" says where groups begin; "all" is the plain byte
-            transformer: the main layers over all bytes, and no others.
+        policy: "stride", "random", "space", "entropy" or "router" says where groups begin (the entropy
+            policy must be fitted: ``model.body.policy.fit(texts, share)``); "all" is the plain byte transformer: the
+            main layers over all bytes, and no others.
         share: of positions that begin a group: what a stride and random boundaries take, and the router is pulled to.
         ratio_weight: factor of the loss that pulls the router.
         reduce: "keep", "mean", "max" or "attention": what the vector of a group is.

@@ -1,5 +1,6 @@
 """Who stays, or begins a group; one file for each policy, all behind ``BoundaryPolicy``."""
 
+from tersely.compress.merge.policies.entropy import EntropyPolicy as EntropyPolicy
 from tersely.compress.merge.policies.exact import exact_rate as exact_rate
 from tersely.compress.merge.policies.fixed import FixedPolicy as FixedPolicy
 from tersely.compress.merge.policies.protocol import BoundaryPolicy as BoundaryPolicy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from tersely.compress.merge.policies.entropy import EntropyPolicy
 from tersely.compress.merge.policies.protocol import BoundaryPolicy
 from tersely.compress.merge.policies.random import RandomPolicy
 from tersely.compress.merge.policies.router import RouterPolicy
@@ -21,6 +22,8 @@ class Policy(StrEnum):
     """Drawn by a seed."""
     SPACE = "space"
     """Where words begin."""
+    ENTROPY = "entropy"
+    """Where the next byte is hard to tell; must be fitted to texts."""
     ROUTER = "router"
     """Where neighbours differ, learned."""
 
@@ -44,5 +47,7 @@ def make_policy(name: Policy | str, *, width: int, share: float, seed: int = 0) 
             return RandomPolicy(share, seed)
         case Policy.SPACE:
             return SpacePolicy()
+        case Policy.ENTROPY:
+            return EntropyPolicy()
         case Policy.ROUTER:
             return RouterPolicy(width)
