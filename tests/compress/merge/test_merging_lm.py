@@ -2,45 +2,11 @@
 
 import pytest
 import torch
-from merging import merging_lm
+from merging import FORMS, build, merging_lm, pack, padded, stack
 from torch.nn import functional as F
 
-from tersely.compress.merge.lm import MergingLM, MergingLMConfig
+from tersely.compress.merge.lm import MergingLM
 from tersely.errors import UsageError
-
-TEXTS = [b"the cat sat on a mat", b"", b"x", b"two words, 3 more", "d\u00e9j\u00e0 vu".encode()]
-RULES = ["stride", "random", "space", "entropy"]
-FORMS = [
-    *[(policy, reduce, "repeat") for policy in RULES for reduce in ("keep", "mean", "max", "attention")],
-    *[("space", reduce, "gather") for reduce in ("keep", "mean", "attention")],
-    *[("router", reduce, "smooth") for reduce in ("keep", "mean", "max", "attention")],
-    ("router", "keep", "gather"),
-    ("router", "keep", "repeat"),
-]
-
-
-def build(policy="space", reduce="keep", expand="repeat", **settings):
-    torch.manual_seed(3)
-    shape = dict(
-        width=16, heads=2, encode_layers=1, decode_layers=1, main_width=24, main_heads=2, main_layers=2
-    )
-    config = MergingLMConfig(policy=policy, reduce=reduce, expand=expand, share=0.3, **shape | settings)
-    model = MergingLM(config)
-    if policy == "entropy":
-        model.body.policy.fit(TEXTS, 0.3)
-    for part in model.parameters():
-        torch.nn.init.normal_(part, std=0.3)
-    return model.double()
-
-
-def pack(texts=TEXTS, slack=0):
-    """Documents between two ids 256; an empty text gives one that is empty altogether, and b"x" one of one id."""
-    documents = [
-        torch.tensor([256, *text, 256] if len(text) > 1 else [*text], dtype=torch.int64) for text in texts
-    ]
-    lengths = torch.tensor([len(document) for document in documents])
-    cu_seqlens = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).int()
-    return torch.cat([*documents, torch.full((slack,), 65)]), cu_seqlens, documents
 
 
 @pytest.mark.parametrize(("policy", "reduce", "expand"), FORMS)
@@ -74,8 +40,6 @@ def test_packed_documents_are_as_the_padded_twin(policy, reduce, expand):
 
 
 def test_a_policy_that_keeps_all_is_the_plain_transformer():
-    from merging import padded, stack
-
     model = build("all")
     ids, cu_seqlens, documents = pack(slack=2)
     out = model(ids, cu_seqlens)

@@ -26,6 +26,7 @@ from tersely.compress.merge.reduce import GroupReduce
 from tersely.kernels import Boundaries
 from tersely.kernels.loss import cross_entropy
 from tersely.layers import Stack
+from tersely.ragged import Ragged
 
 _NO_LABEL = -100
 
@@ -93,6 +94,33 @@ class MergingLM(PreTrainedModel):
         logits = self.head(states)
         loss = None if labels is None else cross_entropy(logits, _targets(labels, positions))
         return MergingLMOutput(loss, logits, rate_loss, keep.sum() / cu_seqlens[-1].clamp(min=1), keep)
+
+    def generate(
+        self,
+        input_ids: Tensor,
+        cu_seqlens: Tensor,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> Ragged:
+        """Goes on after prompts, over caches of all three stacks; groups begin where they would in a forward.
+
+        Args:
+            input_ids: int64, ``(T,)``: the prompts, each of at least one id: ``[256, *b"text"]``.
+            cu_seqlens: ``(N + 1,)``, int32: where they begin.
+            max_new_tokens: at most, for each.
+            temperature: 0 for the most probable id, else what logits are divided by before one is drawn.
+            seed: what is drawn comes from.
+
+        Returns:
+            The new ids of each prompt, int64, on the CPU; 256 is the last where it ended.
+
+        Raises:
+            UsageError: a prompt is empty, or there are ids after the last.
+        """
+        from tersely.compress.merge.lm.generate import generate
+
+        return generate(self, input_ids, cu_seqlens, max_new_tokens, temperature, seed)
 
 
 def _targets(labels: Tensor, position_ids: Tensor) -> Tensor:
