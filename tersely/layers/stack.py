@@ -96,6 +96,7 @@ class Stack(nn.Module):
             ``(n, C)``.
         """
         cos, sin = self._angles(position_ids)
+        x = self._stream(x)
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             return varlen_attention(*rotary(q, k, cos, sin), v, bounds)
