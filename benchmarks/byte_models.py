@@ -24,7 +24,7 @@ import numpy as np
 from report import arguments, missing, publish
 
 PROSE = ["movie_reviews", "peps", "repo_docs", "state_union", "wikipedia_en", "wikitext2_valid"]
-PIECE, STEP_BYTES, HELD_OUT, EPOCHS, RATE, VOCABULARY = 2048, 1 << 16, 10, 5, 1e-3, 8192
+PIECE, STEP_BYTES, HELD_OUT, EPOCHS, RATE, VOCABULARY = 2048, 1 << 16, 10, 3, 1e-3, 8192
 WIDTH, LAYERS, HEADS, LOCAL = 512, 8, 8, 256
 END = 256
 MODELS = ("byte", "bpe", "words, prefix", "words, query", "router", "space", "entropy", "stride", "random")
