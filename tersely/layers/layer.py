@@ -37,7 +37,7 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, attend: Attend, rows: Tensor | None = None) -> Tensor:
         """``(T, C)`` to ``(T, C)``; or to ``(n, C)``, the ``rows`` ``(n,)`` whose queries ``attend`` takes."""
-        qkv = self.qkv(self.attention_norm(x)).view(len(x), 3, self.heads, -1)
+        qkv = self.qkv(self.attention_norm(x)).unflatten(1, (3, self.heads, -1))
         x = x if rows is None else x.index_select(0, rows)
         x = x + self.out(attend(*qkv.unbind(1)).flatten(1))
         gate, up = self.gate_up(self.mlp_norm(x)).chunk(2, dim=-1)
