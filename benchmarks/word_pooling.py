@@ -84,6 +84,7 @@ class Fed(nn.Module):
         self.feed, self.stack = feed, stack
 
     def forward(self, bounds, places, *inputs):
+        """Who sees whom, places, and what the feed takes."""
         x = self.feed(*inputs)
         return self.stack(x.flatten(0, 1) if x.dim() == 3 else x, bounds, places)
 
