@@ -2,8 +2,10 @@
 
 transfer/   another tokenizer for a pretrained model
 words/      words pooled from their bytes, and a model that reads and spells them
+lexinvariant.py   vectors drawn anew for each document
 """
 
+from tersely.embeddings.lexinvariant import Lexinvariant as Lexinvariant
 from tersely.embeddings.transfer import SwapReport as SwapReport
 from tersely.embeddings.transfer import swap_folder as swap_folder
 from tersely.embeddings.transfer import swap_tokenizer as swap_tokenizer

@@ -98,6 +98,20 @@ def test_under_autocast_layers_add_in_the_dtype_of_the_weights(documents):
     assert (found - wanted).norm() < 0.05 * wanted.norm()
 
 
+def test_rows_that_are_read_are_those_of_all(documents):
+    stack, values, cu_seqlens, positions = documents
+    rows = torch.tensor([0, 4, 5, 14])  # by document: one, none, two, none, one
+    bounds = Boundaries.from_cu_seqlens(cu_seqlens, len(values))
+    seen = Boundaries.from_cu_seqlens(
+        torch.tensor([0, 1, 1, 3, 3, 4], dtype=torch.int32), len(rows), cu_seqlens, len(values)
+    )
+    found, wanted = stack.read(values, bounds, positions, rows, seen), stack(values, bounds, positions)[rows]
+    torch.testing.assert_close(found, wanted)
+    ours = torch.autograd.grad(found.square().sum(), list(stack.parameters()))
+    theirs = torch.autograd.grad(wanted.square().sum(), list(stack.parameters()))
+    torch.testing.assert_close(ours, theirs)
+
+
 def test_heads_that_do_not_fit_are_refused():
     with pytest.raises(UsageError, match="5 heads"):
         Stack(24, 1, 5)

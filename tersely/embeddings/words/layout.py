@@ -65,6 +65,6 @@ def lay_out(ids: Tensor, cu_words: Tensor, cu_documents: Tensor, end_of_word: in
     symbols = ids.new_empty(len(ids) + words + documents, dtype=torch.int64)
     words_of_ids = words_of_bytes(cu_words, len(ids))
     symbols[torch.arange(len(ids), device=device) + spelled[words_of_ids]] = ids.long()
-    symbols[cu_symbols[spelled + 1] - 1] = end_of_word
-    symbols[cu_symbols[closing]] = end_of_word + 1
+    symbols.index_fill_(0, cu_symbols[spelled + 1] - 1, end_of_word)
+    symbols.index_fill_(0, cu_symbols[closing], end_of_word + 1)
     return Layout(cu_rows, cu_rows[:-1], spelled + 1, symbols, cu_symbols)

@@ -233,4 +233,4 @@ class WordPooledLM(PreTrainedModel):
         if cache is not None:
             cache.begin(cu_seqlens, longest * p)
         places = places_in_words(cu_seqlens, rows * p)
-        return self.stack(x.flatten(0, 1), bounds, places, cache).view(rows, p, -1)
+        return self.stack(x.flatten(0, 1), bounds, places, cache).unflatten(0, (rows, p))

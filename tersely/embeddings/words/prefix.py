@@ -52,4 +52,4 @@ class PrefixPool(nn.Module):
         bounds = Boundaries.from_cu_seqlens(cu_rows, rows)
         reading = Boundaries.from_cu_seqlens(numbers, words * p, cu_rows, rows)
         out = self.stack.read(self.embedding(ids), bounds, places, prefixes, reading)
-        return out.view(words, p, -1)
+        return out.unflatten(0, (words, p))

@@ -51,23 +51,27 @@ class TablePool(nn.Module):
 
     def forward(self, input_ids: Tensor, cu_seqlens: Tensor) -> Tensor:
         """Bytes ``(T,)`` and boundaries of words ``(W + 1,)`` to ``(W, p, C)``."""
-        words = len(cu_seqlens) - 1
-        places = places_in_words(cu_seqlens, len(input_ids)).clamp(max=self.places - 1)
-        pairs = input_ids * self.places + places
-        whole = len(input_ids) > 256 * self.places
-        rows = self._rows(torch.arange(256 * self.places, device=pairs.device) if whole else pairs)
-        values, scores = self.value(rows), self._scores(rows)
-        if whole:
-            values = nn.functional.embedding(pairs, values)
-            scores = None if scores is None else nn.functional.embedding(pairs, scores)
+        values, scores = self._looked_up(input_ids, places_in_words(cu_seqlens, len(input_ids)))
         if scores is not None:
             heads = values.unflatten(1, (self.heads, -1))
             by_query = scores.unflatten(1, (self.slots, -1)).unbind(1)
             pooled = [segment_reduce(heads, cu_seqlens, "softmax", own) for own in by_query]
             return torch.stack(pooled, 1).flatten(2)
         if self.kind == "first":
-            return self._first(values, cu_seqlens).view(words, self.slots, -1)
-        return segment_reduce(values, cu_seqlens, self.kind).view(words, self.slots, -1)
+            return _first(values, cu_seqlens).unflatten(1, (self.slots, -1))
+        return segment_reduce(values, cu_seqlens, self.kind).unflatten(1, (self.slots, -1))
+
+    def _looked_up(self, input_ids: Tensor, places: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Values of bytes ``(T,)``, ``(T, C)`` or ``(T, p C)``, and scores ``(T, p H)``."""
+        pairs = input_ids * self.places + places.clamp(max=self.places - 1)
+        every = 256 * self.places
+        if len(pairs) <= every:
+            rows = self._rows(pairs)
+            return self.value(rows), self._scores(rows)
+        rows = self._rows(torch.arange(every, device=pairs.device))
+        scores = self._scores(rows)
+        look_up = nn.functional.embedding
+        return look_up(pairs, self.value(rows)), None if scores is None else look_up(pairs, scores)
 
     def _rows(self, pairs: Tensor) -> Tensor:
         """What is known of pairs of byte and place ``(R,)``, ``(R, C)``."""
@@ -82,8 +86,9 @@ class TablePool(nn.Module):
         scores = torch.einsum("rhd,phd->rph", keys, self.query.to(keys.dtype))
         return (scores * keys.shape[2] ** -0.5).flatten(1)
 
-    def _first(self, values: Tensor, cu_seqlens: Tensor) -> Tensor:
-        """The first of each word, zeros for empty words."""
-        starts, ends = cu_seqlens[:-1].long(), cu_seqlens[1:]
-        padded = torch.cat([values, values.new_zeros(1, values.shape[1])])
-        return padded.index_select(0, torch.where(starts < ends, starts, len(values)))
+
+def _first(values: Tensor, cu_seqlens: Tensor) -> Tensor:
+    """The first of the values ``(T, C)`` of each word, ``(W, C)``; zeros for empty words."""
+    starts, ends = cu_seqlens[:-1].long(), cu_seqlens[1:]
+    padded = torch.cat([values, values.new_zeros(1, values.shape[1])])
+    return padded.index_select(0, torch.where(starts < ends, starts, len(values)))
