@@ -20,7 +20,7 @@ from torch import Tensor
 from tersely.compress.merge.groups import Groups
 from tersely.compress.merge.policies.protocol import Choice
 from tersely.errors import UsageError
-from tersely.kernels import scatter_back, segment_expand
+from tersely.kernels import exponential_smoothing, scatter_back, segment_expand
 
 
 class Expansion(StrEnum):
@@ -66,9 +66,4 @@ def straight_through(choice: Choice) -> Tensor:
 
 def smoothed(values: Tensor, weights: Tensor, groups: Groups) -> Tensor:
     """``out[k] = w[k] values[k] + (1 - w[k]) out[k - 1]`` inside each document, ``(K, C)``."""
-    import torch
-
-    out: list[Tensor] = []
-    for row, (value, weight) in enumerate(zip(values, weights.to(values.dtype), strict=True)):
-        out.append(value if row == 0 else weight * value + (1 - weight) * out[-1])
-    return torch.stack(out) if out else values
+    return exponential_smoothing(values, weights, groups.cu_seqlens)
