@@ -34,7 +34,7 @@ class Matching:
     """Where positions went.
 
     Attributes:
-        member: int64, ``(T,)``: the merged position each went to; that of a later one, or ``K``, in slack rows.
+        member: int64, ``(T,)``: the merged position each went to; ``K`` in slack rows.
         cu_seqlens: ``(N + 1,)``: boundaries of the documents after merging.
         order: int64, ``(T,)``: positions, those of one merged position side by side.
         starts: ``(K + 1,)``: boundaries of the merged positions in that order.
