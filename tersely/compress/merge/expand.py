@@ -45,7 +45,7 @@ def expand(values: Tensor, groups: Groups, choice: Choice, expansion: Expansion)
         out = scatter_back(values, groups.source, tokens)
     else:
         if expansion is Expansion.SMOOTH:
-            values = smoothed(values, boundary_weights(choice, groups), groups)
+            values = exponential_smoothing(values, boundary_weights(choice, groups), groups.cu_seqlens)
         out = segment_expand(values, groups.starts, tokens)
     return out if choice.probability is None else out * straight_through(choice)[:, None].to(out.dtype)
 
@@ -62,8 +62,3 @@ def straight_through(choice: Choice) -> Tensor:
     assert choice.probability is not None
     decided = choice.probability.where(choice.keep, 1 - choice.probability)
     return decided + (1 - decided).detach()
-
-
-def smoothed(values: Tensor, weights: Tensor, groups: Groups) -> Tensor:
-    """``out[k] = w[k] values[k] + (1 - w[k]) out[k - 1]`` inside each document, ``(K, C)``."""
-    return exponential_smoothing(values, weights, groups.cu_seqlens)

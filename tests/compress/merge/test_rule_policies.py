@@ -107,3 +107,13 @@ def test_the_space_rule_is_that_of_the_words_of_spacebyte():
     for first_byte in (0, 3):
         found = kept(SpacePolicy(first_byte), TEXTS, first_byte=first_byte, slack=1)
         assert [keep for text in found for keep in text] == flags.astype(bool).tolist()
+
+
+def test_a_random_choice_hangs_on_its_byte_and_the_one_before_it_and_no_other():
+    text = np.random.default_rng(1).integers(0, 256, 600, dtype=np.uint8)
+    other = text.copy()
+    other[1::3] ^= 1
+    first, second = (np.array(kept(RandomPolicy(0.5), [part.tobytes()])[0]) for part in (text, other))
+    moved = (first != second).reshape(-1, 3).sum(0)  # before a change, at it, after it
+    assert moved[0] == 0
+    assert min(moved[1:]) > 70

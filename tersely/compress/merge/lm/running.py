@@ -16,10 +16,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tersely.compress.merge.expand import Expansion, boundary_weights, smoothed
+from tersely.compress.merge.expand import Expansion, boundary_weights
 from tersely.compress.merge.groups import Groups
 from tersely.compress.merge.lm.body import Caches, Merged, MergingBody
 from tersely.compress.merge.reduce import Reduction
+from tersely.kernels import exponential_smoothing
 
 
 @dataclass(eq=False)
@@ -60,7 +61,7 @@ def begin(body: MergingBody, x: Tensor, cu_seqlens: Tensor, input_ids: Tensor) -
     tail = (ends[:, None] - back).clamp(min=0)
     given = merged.given
     if body.expansion is Expansion.SMOOTH:
-        given = smoothed(given, boundary_weights(merged.choice, groups), groups)
+        given = exponential_smoothing(given, boundary_weights(merged.choice, groups), groups.cu_seqlens)
     filled = ends - groups.starts.long()[groups.cu_seqlens[1:].long() - 1]
     member = (ends - filled)[:, None] + torch.arange(int(filled.max()), device=x.device)
     members = merged.encoded[member.clamp(max=len(x) - 1)]
