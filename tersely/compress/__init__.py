@@ -12,8 +12,12 @@ from tersely.compress.equal_info import EqualInfoTokenizer as EqualInfoTokenizer
 
 if TYPE_CHECKING:
     from tersely.compress.merge.t5 import MergingByT5 as MergingByT5
+    from tersely.compress.merge.t5 import MergingByT5Config as MergingByT5Config
 
-_MODELS = {"MergingByT5": "tersely.compress.merge.t5"}
+_MODELS = {
+    "MergingByT5": "tersely.compress.merge.t5",
+    "MergingByT5Config": "tersely.compress.merge.t5",
+}
 
 
 def __getattr__(name: str) -> Any:

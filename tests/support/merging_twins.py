@@ -60,10 +60,10 @@ def gates(policy, x):
     return policy.scale / (1 + torch.exp(norm(x, policy.norm.weight) @ policy.weight[0] + policy.bias))
 
 
-def padded_logits(model, ids, mask, targets, soft=True):
+def padded_logits(model, ids, mask, targets, soft=True, keep=None):
     """Logits of padded targets, and ``G`` ``(B, L)``.
 
-    Hard deletion is written as masked soft deletion whose gate is saturated: what falls below the threshold is never seen.
+    Hard deletion is written as masked soft deletion whose gate is saturated: what falls below the threshold is never seen, or what is not in ``keep`` ``(B, L)``.
     """
     config, one = model.config, model.config.softmax_plus_one
     x = model.shared(ids)
@@ -71,7 +71,12 @@ def padded_logits(model, ids, mask, targets, soft=True):
     bias = biases(model.encoder, ids.shape[1], True)
     gate = None
     for number in range(config.num_layers + 1):
-        if number == config.gate_layer and model.encoder.policy is not None:
+        if number == config.gate_layer and keep is not None:
+            hidden = hidden.masked_fill(~keep[:, None, None], LOW)
+            if config.policy == "gate":
+                gate = gates(model.encoder.policy, x)
+                hidden = hidden + gate[:, None, None]
+        elif number == config.gate_layer and model.encoder.policy is not None:
             gate = gates(model.encoder.policy, x)
             added = gate if soft else gate.masked_fill(gate <= model.encoder.policy.scale / 2, LOW)
             if not soft:  # a document that would lose all keeps its best

@@ -26,7 +26,7 @@ def merging(**settings):
                 part.normal_()
             elif "SelfAttention" in name or "EncDec" in name:
                 part.mul_(0.5)
-        if model.encoder.policy is not None:
+        if model.config.policy == "gate":
             model.encoder.policy.weight.normal_(std=0.3)
             model.encoder.policy.bias.zero_()
     return model
@@ -167,6 +167,24 @@ def test_slack_rows_change_nothing():
     torch.testing.assert_close(found.gate_mean, wanted.gate_mean)
 
 
+@pytest.mark.parametrize("policy", ["gate", "random", "stride", "fixed"])
+def test_an_exact_share_stays_and_the_rest_is_as_if_it_had_never_been_seen(policy):
+    model = merging(policy=policy, share=0.4).eval()
+    ids, mask, labels = batch()
+    documents = packed(SOURCES, TARGETS, ids, labels)
+    with torch.no_grad():
+        found = model(**documents)
+        kept = [int(part.sum()) for part in found.keep.split(SOURCES)]
+        if policy == "fixed":
+            assert all(0.4 * n <= k <= n for k, n in zip(kept, SOURCES, strict=True))
+        else:
+            assert kept == [60, 1, 15, 4]
+        keep = torch.zeros_like(mask, dtype=torch.bool)
+        keep[mask.bool()] = found.keep
+        wanted, _ = padded_logits(model, ids, mask, model._shift_right(labels), keep=keep)
+    torch.testing.assert_close(found.logits, rows_of(wanted, TARGETS), atol=1e-4, rtol=1e-4)
+
+
 def test_a_document_that_would_lose_everything_keeps_its_best_position():
     model = merging().eval()
     with torch.no_grad():
@@ -246,6 +264,8 @@ def test_what_does_not_fit_is_refused():
         merging(gate_layer=9)
     with pytest.raises(UsageError, match="policy"):
         merging(policy="nothing")
+    with pytest.raises(UsageError, match="share"):
+        merging(policy="random")
     with pytest.raises(UsageError, match="negative"):
         merging(gate_scale=3.0)
     ids, _, labels = batch()

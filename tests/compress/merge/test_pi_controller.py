@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tersely.compress.merge.policies import Choice
 from tersely.compress.merge.rate import PIController
 from tersely.errors import UsageError
 
@@ -33,6 +34,18 @@ def test_a_rate_that_answers_is_held():
     for _ in range(500):
         rate = rate + 0.1 * (min(1.0, 2 * controller.step(rate).item()) - rate)
     assert rate == pytest.approx(0.5, abs=0.02)
+
+
+def test_as_a_rate_control_it_weighs_the_mean_gate():
+    gate = torch.tensor([-20.0, -1.0, -28.0, -30.0], requires_grad=True)
+    choice = Choice(gate > -15, gate.detach(), gate)
+    same, loss = PIController(0.9, integral=0.1)(choice, torch.tensor([0, 1, 3], dtype=torch.int32))
+    weight = (0.05 + 0.1) * (0.9 - 2 / 3)
+    assert same is choice
+    assert loss.item() == pytest.approx(weight * -49 / 3, rel=1e-5)
+    assert torch.autograd.grad(loss, gate)[0].tolist() == pytest.approx([weight / 3] * 3 + [0], rel=1e-5)
+    with pytest.raises(UsageError, match="DeleteGate"):
+        PIController(0.5)(Choice(choice.keep, choice.score), torch.tensor([0, 3], dtype=torch.int32))
 
 
 def test_a_target_beyond_everything_is_refused():

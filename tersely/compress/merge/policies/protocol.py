@@ -30,19 +30,28 @@ class Choice:
 
 
 class BoundaryPolicy(Protocol):
-    """Which positions stay, or begin a group. A learned one is a ``torch.nn.Module`` too."""
+    """Which positions stay, or begin a group; all are ``torch.nn.Module``, so that what they know is saved with the model."""
 
     @property
     def causal(self) -> bool:
         """Whether a decision hangs on its own position and those before it alone, so that it may be used in a decoder."""
         ...
 
-    def __call__(self, hidden: Tensor, cu_seqlens: Tensor, input_ids: Tensor) -> Choice:
+    @property
+    def reach(self) -> int:
+        """How many positions before its own a causal decision reads: what generation keeps of the past."""
+        ...
+
+    def __call__(
+        self, hidden: Tensor, cu_seqlens: Tensor, input_ids: Tensor, position_ids: Tensor | None = None
+    ) -> Choice:
         """Decides.
 
         Args:
             hidden: ``(T, C)``, the states that the positions have.
             cu_seqlens: ``(N + 1,)``, int32: documents; rows past the last are slack.
             input_ids: int64, ``(T,)``: what each position read.
+            position_ids: int64, ``(T,)``: where each stands in its document, -1 in slack rows; counted by default.
+                Generation gives it, with the last ``reach + 1`` positions of each document alone.
         """
         ...

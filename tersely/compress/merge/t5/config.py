@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import nn
 from transformers import T5Config
 
-from tersely.compress.merge.policies import DeleteGate
+from tersely.compress.merge.policies import DeleteGate, FixedPolicy, RandomPolicy, StridePolicy
 from tersely.errors import UsageError, choose
 
 
@@ -17,6 +17,12 @@ class Policy(StrEnum):
 
     GATE = "gate"
     """What a ``DeleteGate`` has learned to keep."""
+    RANDOM = "random"
+    """A ``share`` of each document, drawn by a seed."""
+    FIXED = "fixed"
+    """The beginning of each word, a ``share`` of it."""
+    STRIDE = "stride"
+    """A ``share``, as evenly as can be."""
     NONE = "none"
     """All: T5 as it is."""
 
@@ -27,6 +33,8 @@ class MergingByT5Config(T5Config):
     Args:
         gate_layer: blocks before the policy, from 0 to all.
         policy: a ``Policy``.
+        share: of positions that stay: for ``random``, ``fixed`` and ``stride``, which need it. With it a gate keeps the best
+            of each document, so many exactly, whatever its threshold says.
         gate_scale: ``k`` of the gate, negative.
         gate_noise: Gumbel noise in training.
         softmax_plus_one: an extra one in the denominator of every softmax, so that a query may look at nothing. For models
@@ -41,6 +49,7 @@ class MergingByT5Config(T5Config):
 
     gate_layer: int = 3
     policy: str = "gate"
+    share: float | None = None
     gate_scale: float = -30.0
     gate_noise: bool = False
     softmax_plus_one: bool = False
@@ -53,10 +62,10 @@ class MergingByT5Config(T5Config):
 
 
 def policy_of(config: MergingByT5Config) -> nn.Module | None:
-    """The policy that a configuration names.
+    """The policy that a configuration names, before its exact rate.
 
     Raises:
-        UsageError: it should stand after more blocks than there are.
+        UsageError: it should stand after more blocks than there are, or needs a share.
     """
     if not 0 <= config.gate_layer <= config.num_layers:
         raise UsageError(
@@ -68,3 +77,16 @@ def policy_of(config: MergingByT5Config) -> nn.Module | None:
             return DeleteGate(config.d_model, config.gate_scale, config.gate_noise)
         case Policy.NONE:
             return None
+        case control if config.share is None:
+            raise UsageError(f"policy {str(control)!r} needs a share of positions that stay: give share")
+        case Policy.RANDOM:
+            return RandomPolicy(config.share)
+        case Policy.FIXED:
+            return FixedPolicy(config.share, first_byte=3)
+        case Policy.STRIDE:
+            return StridePolicy(config.share)
+
+
+def is_exact(config: MergingByT5Config) -> bool:
+    """Whether the best of each document stay, a share exactly, whatever the policy decided."""
+    return config.share is not None and config.policy in (Policy.GATE, Policy.RANDOM)

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.t5.modeling_t5 import T5Stack
 
-from tersely.compress.merge.policies import Choice, DeleteGate
-from tersely.compress.merge.t5.config import MergingByT5Config, policy_of
+from tersely.compress.merge.policies import Choice, DeleteGate, exact_rate
+from tersely.compress.merge.t5.config import MergingByT5Config, is_exact, policy_of
 from tersely.compress.merge.t5.layers import View, bias_of, run_block
 from tersely.kernels import Boundaries, compact, pad, segment_expand, segment_reduce, unpad
 
@@ -93,7 +93,7 @@ class MergingEncoder(T5Stack):
         choice = None
         for number, block in enumerate([*self.block, None]):
             if number == config.gate_layer and self.policy is not None:
-                choice = _sparing(self.policy(x, cu_seqlens, input_ids), cu_seqlens)
+                choice = self._choose(x, cu_seqlens, input_ids)
                 gate = choice.gate
                 if hard or gate is None:
                     x, cu_seqlens, source = compact(x, choice.keep, cu_seqlens)
@@ -105,6 +105,15 @@ class MergingEncoder(T5Stack):
                 x = run_block(block, x, view)
         x = self.dropout(self.final_layer_norm(x))
         return Encoded(x, cu_seqlens, view.gate, choice)
+
+    def _choose(self, x: Tensor, cu_seqlens: Tensor, input_ids: Tensor) -> Choice:
+        """What the policy says, at its exact rate if it has one; no document loses everything."""
+        config: Any = self.config
+        assert self.policy is not None
+        choice: Choice = self.policy(x, cu_seqlens, input_ids)
+        if is_exact(config):
+            return exact_rate(choice, cu_seqlens, config.share)
+        return _sparing(choice, cu_seqlens)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
