@@ -32,6 +32,8 @@ def varlen_attention(
     sink: Tensor | None = None,
     plus_one: bool = False,
     gate: Tensor | None = None,
+    bias: Tensor | None = None,
+    positions: tuple[Tensor, Tensor] | None = None,
     deterministic: bool = False,
     return_lse: bool = False,
     backend: Backend | str = Backend.AUTO,
@@ -39,7 +41,7 @@ def varlen_attention(
     """Softmax attention inside each document of a packed batch, forward and backward.
 
     Legend: ``Tq``, ``Tk`` packed tokens of queries and keys, ``N`` documents, ``H`` query heads, ``KH`` key heads,
-    ``D`` head dimension.
+    ``D`` head dimension, ``R`` longest distance.
 
     Args:
         q: ``(Tq, H, D)``, bf16 or fp16; fp32 and fp64 by the reference.
@@ -55,6 +57,11 @@ def varlen_attention(
         sink: ``(H,)``, one more logit of each row that takes weight and gives nothing; differentiable.
         plus_one: a sink of 0: the denominator gets one more.
         gate: ``(Tk,)``, added to the scores of each key in all heads; differentiable.
+        bias: ``(H, 2 R + 1)``, floats: head ``h`` adds ``bias[h, clip(key position - query position, -R, R) + R]`` to
+            the score of each pair, after scale and soft-cap; differentiable. T5's is its embedding of 32 buckets indexed
+            by distance, once for all layers, with its ``max_distance`` as ``R``.
+        positions: with ``bias``, the positions of the queries ``(Tq,)`` and of the keys ``(Tk,)``, int32 or int64. After
+            tokens were removed, those that are left keep their old ones.
         deterministic: the same bits from the same inputs in every run, backward too.
         return_lse: also give the logarithm of each row's denominator, ``(H, Tq)``, fp32; differentiable.
         backend: see ``Backend``.
@@ -92,14 +99,22 @@ def varlen_attention(
         raise KernelError(
             f"gate has shape {tuple(gate.shape)}, but k has {k.shape[0]} rows: one number for each key"
         )
+    query_positions, key_positions = _positions(q, k, bias, positions)
     scale = 1 / math.sqrt(q.shape[2]) if scale is None else scale
     if not scale > 0 or softcap < 0:
         raise KernelError(f"scale {scale} must be positive, and softcap {softcap} not negative")
     wanted = choose(Backend, backend)
     if adapters.is_adapter(wanted):
-        if isinstance(cu_seqlens_q, Boundaries) or gate is not None or return_lse or deterministic:
+        if (
+            isinstance(cu_seqlens_q, Boundaries)
+            or gate is not None
+            or bias is not None
+            or return_lse
+            or deterministic
+        ):
             raise KernelError(
-                f"backend={str(wanted)!r} takes cu_seqlens, and gives neither lse, gates nor determinism: use backend='auto'"
+                f"backend={str(wanted)!r} takes cu_seqlens, and gives neither lse, gates, position biases nor determinism: "
+                "use backend='auto'"
             )
         return adapters.run(
             wanted, q, k, v, cu_seqlens_q, cu_seqlens_q if cu_seqlens_k is None else cu_seqlens_k,
@@ -109,6 +124,7 @@ def varlen_attention(
         q, k, v,
         bounds.key_start, bounds.key_stop, bounds.query_start, bounds.query_stop, bounds.query_tiles, bounds.key_tiles,
         bounds.tree, bounds.documents, gate, sink, scale, softcap, deterministic, str(wanted),
+        bias, query_positions, key_positions,
     )  # fmt: skip
     return (out, lse) if return_lse else out
 
@@ -125,6 +141,34 @@ def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
         raise KernelError(f"q, k and v must have one floating dtype, not {q.dtype}, {k.dtype} and {v.dtype}")
     if not q.device == k.device == v.device:
         raise KernelError(f"q, k and v are on {q.device}, {k.device} and {v.device}: move them to one device")
+
+
+def _positions(
+    q: Tensor, k: Tensor, bias: Tensor | None, positions: tuple[Tensor, Tensor] | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """The positions of queries and keys, none without a bias."""
+    if bias is None or positions is None:
+        if bias is not positions:
+            raise KernelError("bias is read by positions: give both, or neither")
+        return None, None
+    if (
+        bias.dim() != 2
+        or bias.shape[0] != q.shape[1]
+        or bias.shape[1] % 2 == 0
+        or not bias.is_floating_point()
+    ):
+        raise KernelError(
+            f"bias is {bias.dtype} of shape {tuple(bias.shape)}: give floats of ({q.shape[1]}, 2 R + 1), a number for each "
+            "head and distance"
+        )
+    for name, found, tokens in (("queries", positions[0], q.shape[0]), ("keys", positions[1], k.shape[0])):
+        if found.shape != (tokens,) or found.dtype not in (torch.int32, torch.int64):
+            raise KernelError(
+                f"positions of {name} are {found.dtype} of shape {tuple(found.shape)}: give int32 or int64 of ({tokens},)"
+            )
+    if not bias.device == positions[0].device == positions[1].device == q.device:
+        raise KernelError(f"bias and positions must be on {q.device}, as q is: move them there")
+    return positions
 
 
 def _boundaries(

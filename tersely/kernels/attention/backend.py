@@ -49,7 +49,8 @@ class Backend(StrEnum):
 
 
 def pick(
-    backend: str, q: Tensor, k: Tensor, v: Tensor, *, tree: bool, softcap: float, gated: bool, deterministic: bool
+    backend: str, q: Tensor, k: Tensor, v: Tensor, *,
+    tree: bool, softcap: float, gated: bool, deterministic: bool, biased: bool = False,
 ) -> Backend:  # fmt: skip
     """The implementation of a call.
 
@@ -57,7 +58,9 @@ def pick(
         KernelError: the one that was asked for does not support the call; the message says why.
     """
     wanted = choose(Backend, backend)
-    call: dict[str, Any] = dict(tree=tree, softcap=softcap, gated=gated, deterministic=deterministic)
+    call: dict[str, Any] = dict(
+        tree=tree, softcap=softcap, gated=gated, deterministic=deterministic, biased=biased
+    )
     if wanted is not Backend.AUTO:
         if (why := why_not(wanted, q, k, v, **call)) is not None:
             raise KernelError(f"backend={str(wanted)!r} cannot run this call: {why}; use backend='auto'")
@@ -78,20 +81,22 @@ def _say_once(what: str) -> None:
 
 def why_not(
     backend: Backend, q: Tensor, k: Tensor, v: Tensor, *,
-    tree: bool = False, softcap: float = 0.0, gated: bool = False, deterministic: bool = False,
+    tree: bool = False, softcap: float = 0.0, gated: bool = False, deterministic: bool = False, biased: bool = False,
 ) -> str | None:  # fmt: skip
     """Why ``backend`` does not run this call here, or None if it does."""
     if backend is Backend.REFERENCE:
         return None
     if (why := why_not_here(backend, q.device)) is not None:
         return why
+    if biased:
+        return "position biases are in the reference only"
     if q.dtype not in (torch.bfloat16, torch.float16) and not interpreting():
         return f"its products are of bf16 or fp16, not {q.dtype}"
     if q.shape[-1] % 8 or q.shape[-1] > 256:
         return f"the head dimension is {q.shape[-1]}, not a multiple of 8 up to 256"
     if backend is Backend.HOPPER:
-        if tree or softcap or gated:
-            return "prefix trees, soft-caps and gates are in the portable kernels only"
+        if tree or softcap or gated or biased:
+            return "prefix trees, soft-caps, gates and position biases are in the portable kernels only"
         return launch.supports(q, k, v, deterministic=deterministic)
     return None
 

@@ -24,12 +24,15 @@ def attention(
     key_start: Tensor, key_stop: Tensor, query_start: Tensor, query_stop: Tensor, query_tiles: Tensor, key_tiles: Tensor,
     tree: bool, documents: int, gate: Tensor | None, sink: Tensor | None,
     scale: float, softcap: float, deterministic: bool, backend: str,
+    bias: Tensor | None = None, query_positions: Tensor | None = None, key_positions: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """``out`` and ``lse`` of ``reference.forward``."""
     bounds = Boundaries(key_start, key_stop, query_start, query_stop, query_tiles, key_tiles, tree, documents)
+    relative: dict[str, Any] = dict(bias=bias, positions=_pair(query_positions, key_positions))
     match pick(
-        backend, q, k, v, tree=tree, softcap=softcap, gated=gate is not None, deterministic=deterministic
-    ):
+        backend, q, k, v,
+        tree=tree, softcap=softcap, gated=gate is not None, deterministic=deterministic, biased=bias is not None,
+    ):  # fmt: skip
         case Backend.HOPPER:
             mean_length = q.shape[0] / documents if documents else None
             sink = None if sink is None else sink.float()
@@ -38,10 +41,13 @@ def attention(
             from tersely.kernels.attention.triton import launch as portable
 
             return portable.forward(
-                _strided(q), _strided(k), _strided(v), bounds, scale=scale, softcap=softcap, sink=sink, gate=gate
+                _strided(q), _strided(k), _strided(v), bounds,
+                scale=scale, softcap=softcap, sink=sink, gate=gate, **relative,
             )  # fmt: skip
         case _:
-            return reference.forward(q, k, v, bounds, scale=scale, softcap=softcap, sink=sink, gate=gate)
+            return reference.forward(
+                q, k, v, bounds, scale=scale, softcap=softcap, sink=sink, gate=gate, **relative
+            )
 
 
 @attention.register_fake
@@ -56,59 +62,81 @@ def attention_backward(
     key_start: Tensor, key_stop: Tensor, query_start: Tensor, query_stop: Tensor, query_tiles: Tensor, key_tiles: Tensor,
     tree: bool, documents: int, gate: Tensor | None,
     scale: float, softcap: float, deterministic: bool, backend: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """``dq``, ``dk``, ``dv`` and ``dgate`` of ``reference.backward``; ``dgate`` is empty without a gate."""
+    bias: Tensor | None = None, query_positions: Tensor | None = None, key_positions: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """What ``reference.backward`` returns; ``dgate`` and ``dbias`` are empty without a gate and a bias."""
     bounds = Boundaries(key_start, key_stop, query_start, query_stop, query_tiles, key_tiles, tree, documents)
     dlse = None if dlse is None else dlse.contiguous()
-    arguments: dict[str, Any] = dict(scale=scale, softcap=softcap, gate=gate, dlse=dlse)
+    arguments: dict[str, Any] = dict(
+        scale=scale, softcap=softcap, gate=gate, dlse=dlse, bias=bias, positions=_pair(query_positions, key_positions)
+    )  # fmt: skip
     match pick(
-        backend, q, k, v, tree=tree, softcap=softcap, gated=gate is not None, deterministic=deterministic
-    ):
+        backend, q, k, v,
+        tree=tree, softcap=softcap, gated=gate is not None, deterministic=deterministic, biased=bias is not None,
+    ):  # fmt: skip
         case Backend.HOPPER if dlse is None and not (backend == Backend.AUTO and _short(q, documents)):
             dq, dk, dv = hopper.backward(dout, q, k, v, out, lse, bounds, scale=scale)
-            dgate = None
+            dgate = dbias = None
         case Backend.HOPPER | Backend.TRITON:
             from tersely.kernels.attention.triton import launch as portable
 
-            dq, dk, dv, dgate = portable.backward(
+            dq, dk, dv, dgate, dbias = portable.backward(
                 _strided(dout), _strided(q), _strided(k), _strided(v), _strided(out), lse, bounds, **arguments
             )  # fmt: skip
         case _:
-            dq, dk, dv, dgate = reference.backward(dout, q, k, v, out, lse, bounds, **arguments)
-    return dq, dk, dv, q.new_empty(0) if dgate is None or gate is None else dgate.to(gate.dtype)
+            dq, dk, dv, dgate, dbias = reference.backward(dout, q, k, v, out, lse, bounds, **arguments)
+    dgate, dbias = (
+        q.new_empty(0) if gradient is None or of is None else gradient.to(of.dtype)
+        for gradient, of in ((dgate, gate), (dbias, bias))
+    )
+    return dq, dk, dv, dgate, dbias
 
 
 @attention_backward.register_fake
 def _(
     dout: Tensor, dlse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor,
     key_start: Tensor, key_stop: Tensor, query_start: Tensor, query_stop: Tensor, query_tiles: Tensor, key_tiles: Tensor,
-    tree: bool, documents: int, gate: Tensor | None, *_: Any,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    tree: bool, documents: int, gate: Tensor | None,
+    scale: float, softcap: float, deterministic: bool, backend: str, bias: Tensor | None = None, *_: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     dq, dk, dv = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
-    return dq, dk, dv, q.new_empty(0) if gate is None else torch.empty_like(gate)
+    dgate, dbias = (
+        q.new_empty(0) if x is None else torch.empty_like(x, memory_format=torch.contiguous_format)
+        for x in (gate, bias)
+    )
+    return dq, dk, dv, dgate, dbias
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    q, k, v, *bounds, tree, documents, gate, sink, scale, softcap, deterministic, backend = inputs
-    ctx.save_for_backward(q, k, v, *output, *bounds, gate, sink)
+    q, k, v, *bounds, tree, documents, gate, sink, scale, softcap, deterministic, backend = inputs[:17]
+    relative = inputs[17:] or (None,) * 3  # torch leaves out arguments that are as their defaults
+    ctx.save_for_backward(q, k, v, *output, *bounds, gate, sink, *relative)
+    ctx.inputs = len(inputs)
     ctx.settings = (tree, documents), (scale, softcap, deterministic, backend)
     ctx.set_materialize_grads(False)
 
 
 def _differentiate(ctx: Any, dout: Tensor | None, dlse: Tensor | None) -> tuple[Tensor | None, ...]:
-    q, k, v, out, lse, *bounds, gate, sink = ctx.saved_tensors
+    q, k, v, out, lse, *bounds, gate, sink, bias, query_positions, key_positions = ctx.saved_tensors
     shape, settings = ctx.settings
     if dout is None and dlse is None:
-        return (None,) * 17
+        return (None,) * ctx.inputs
     dout = torch.zeros_like(out) if dout is None else dout
-    dq, dk, dv, dgate = attention_backward(dout, dlse, q, k, v, out, lse, *bounds, *shape, gate, *settings)
+    dq, dk, dv, dgate, dbias = attention_backward(
+        dout, dlse, q, k, v, out, lse, *bounds, *shape, gate, *settings, bias, query_positions, key_positions
+    )
     dsink = None
     if sink is not None and ctx.needs_input_grad[12]:
         dsink = reference.sink_gradient(sink, out, dout, lse, dlse)
-    return (dq, dk, dv, *(None,) * 8, None if gate is None else dgate, dsink, *(None,) * 4)
+    dgate, dbias = (None if of is None else gradient for gradient, of in ((dgate, gate), (dbias, bias)))
+    return (dq, dk, dv, *(None,) * 8, dgate, dsink, *(None,) * 4, dbias, None, None)[: ctx.inputs]
 
 
 attention.register_autograd(_differentiate, setup_context=_remember)
+
+
+def _pair(query: Tensor | None, key: Tensor | None) -> tuple[Tensor, Tensor] | None:
+    return None if query is None or key is None else (query, key)
 
 
 def _short(q: Tensor, documents: int) -> bool:

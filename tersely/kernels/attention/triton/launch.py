@@ -73,7 +73,7 @@ def backward_tiles(head_dim: int) -> BackwardTiles:
 def forward(
     q: Tensor, k: Tensor, v: Tensor, bounds: Boundaries, *,
     scale: float, softcap: float = 0.0, sink: Tensor | None = None, gate: Tensor | None = None,
-    tiles: ForwardTiles | None = None,
+    bias: Tensor | None = None, positions: tuple[Tensor, Tensor] | None = None, tiles: ForwardTiles | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """``out`` and ``lse``; arguments as in ``reference.forward``."""
     Tq, H, D = q.shape
@@ -100,17 +100,22 @@ def forward(
 def backward(
     dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, bounds: Boundaries, *,
     scale: float, softcap: float = 0.0, gate: Tensor | None = None, dlse: Tensor | None = None,
-    tiles: BackwardTiles | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:  # fmt: skip
-    """``dq``, ``dk``, ``dv`` and ``dgate``; arguments as in ``reference.backward``."""
+    bias: Tensor | None = None, positions: tuple[Tensor, Tensor] | None = None, tiles: BackwardTiles | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:  # fmt: skip
+    """``dq``, ``dk``, ``dv``, ``dgate`` and ``dbias``; arguments as in ``reference.backward``."""
     if tiles is None and takes_short(q, k, bounds, softcap=softcap, gate=gate, dlse=dlse):
-        return *backward_short(dout, q, k, v, out, lse, bounds, scale=scale), None
+        return *backward_short(dout, q, k, v, out, lse, bounds, scale=scale), None, None
     Tq, H, D = q.shape
     Tk, KH, _ = k.shape
     dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
     dgate = None if gate is None else torch.empty(KH, Tk, dtype=torch.float32, device=q.device)
     if not q.numel() or not k.numel():
-        return dq.zero_(), dk.zero_(), dv.zero_(), None if gate is None else torch.zeros_like(gate)
+        return (
+            dq.zero_(),
+            dk.zero_(),
+            dv.zero_(),
+            *(None if x is None else torch.zeros_like(x) for x in (gate, bias)),
+        )
     DP = _padded(D)
     t = tiles or backward_tiles(DP)
     padded = triton.cdiv(Tq, TILE) * TILE
@@ -133,7 +138,7 @@ def backward(
         TREE=bounds.tree, GATE=gate is not None, CAP=softcap != 0,
         num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
-    return dq, dk, dv, None if dgate is None else dgate.sum(0)
+    return dq, dk, dv, None if dgate is None else dgate.sum(0), None
 
 
 def takes_short(
