@@ -39,7 +39,8 @@ def attention(module, x, states, added, one):
         for linear, y in ((module.q, x), (module.k, states), (module.v, states))
     )
     scores = q @ k.transpose(2, 3) + added
-    top = scores.amax(-1, keepdim=True).clamp(min=0).detach()
+    top = scores.amax(-1, keepdim=True).detach()
+    top = top.clamp(min=0) if one else top
     weights = (scores - top).exp()
     weights = weights / (weights.sum(-1, keepdim=True) + (torch.exp(-top) if one else 0))
     return module.o((weights @ v).transpose(1, 2).flatten(2))

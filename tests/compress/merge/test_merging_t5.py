@@ -24,8 +24,6 @@ def merging(**settings):
         for name, part in model.named_parameters():
             if "relative_attention_bias" in name:
                 part.normal_()
-            elif "SelfAttention" in name or "EncDec" in name:
-                part.mul_(0.5)
         if model.config.policy == "gate":
             model.encoder.policy.weight.normal_(std=0.3)
             model.encoder.policy.bias.zero_()
@@ -193,6 +191,13 @@ def test_a_document_that_would_lose_everything_keeps_its_best_position():
     with torch.no_grad():
         found = model(**packed(SOURCES, TARGETS, ids, labels))
     assert [int(part.sum()) for part in found.keep.split(SOURCES)] == [1, 1, 1, 1]
+
+
+def test_a_new_model_begins_as_a_new_t5():
+    theirs = dict(T5ForConditionalGeneration(T5Config(**SMALL)).named_parameters())
+    for name, part in MergingByT5(MergingByT5Config(**SMALL)).named_parameters():
+        if "policy" not in name and part.dim() > 1:
+            assert part.std().item() == pytest.approx(theirs[name].std().item(), rel=0.25), name
 
 
 def test_a_t5_folder_loads_and_its_own_folder_loads_back(tmp_path):

@@ -23,6 +23,7 @@ from tersely.compress.merge.policies import Choice, DeleteGate, exact_rate
 from tersely.compress.merge.t5.config import MergingByT5Config, is_exact, policy_of
 from tersely.compress.merge.t5.layers import View, bias_of, run_block
 from tersely.kernels import Boundaries, compact, pad, segment_expand, segment_reduce, unpad
+from tersely.kernels.segment.reference import segments_of_tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +116,11 @@ class MergingEncoder(T5Stack):
             return exact_rate(choice, cu_seqlens, config.share)
         return _sparing(choice, cu_seqlens)
 
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """No: of custom code transformers skips the parts without weights of their own, which here give the others theirs."""
+        return False
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
@@ -129,5 +135,5 @@ def _sparing(choice: Choice, cu_seqlens: Tensor) -> Choice:
     best = segment_expand(segment_reduce(score, cu_seqlens, "max"), cu_seqlens, tokens)
     spared = (score == best) & (segment_expand(lost.to(score.dtype), cu_seqlens, tokens) > 0)
     before = torch.cat([spared.new_zeros(1, dtype=torch.int64), spared.cumsum(0)])
-    at_start = segment_expand(before[cu_seqlens[:-1].long()].double(), cu_seqlens, tokens)
+    at_start = before[cu_seqlens.long()][segments_of_tokens(cu_seqlens, tokens)]
     return replace(choice, keep=choice.keep | (spared & (before[:-1] == at_start)))

@@ -134,6 +134,11 @@ class MergingByT5(T5ForConditionalGeneration):
         loss = None if labels is None else cross_entropy(logits.flatten(0, -2), labels.flatten())
         return _output(loss, logits, cu_seqlens, encoded)
 
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """As ``MergingEncoder`` has it."""
+        return False
+
     def set_attn_implementation(
         self, attn_implementation: str | dict[str, str], *args: Any, **kwargs: Any
     ) -> None:
