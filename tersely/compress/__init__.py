@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 _MODELS = {
     "MergingLM": "tersely.compress.merge.lm",
     "MergingLMConfig": "tersely.compress.merge.lm",
+    from tersely.compress.merge.t5 import MergingByT5 as MergingByT5
+    from tersely.compress.merge.t5 import MergingByT5Config as MergingByT5Config
+
+_MODELS = {
+    "MergingByT5": "tersely.compress.merge.t5",
+    "MergingByT5Config": "tersely.compress.merge.t5",
 }
 
 

@@ -3,6 +3,7 @@
 from tersely.compress.merge.policies.entropy import EntropyPolicy as EntropyPolicy
 from tersely.compress.merge.policies.exact import exact_rate as exact_rate
 from tersely.compress.merge.policies.fixed import FixedPolicy as FixedPolicy
+from tersely.compress.merge.policies.gate import DeleteGate as DeleteGate
 from tersely.compress.merge.policies.protocol import BoundaryPolicy as BoundaryPolicy
 from tersely.compress.merge.policies.protocol import Choice as Choice
 from tersely.compress.merge.policies.random import RandomPolicy as RandomPolicy
