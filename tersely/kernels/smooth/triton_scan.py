@@ -1,4 +1,4 @@
-# pyright: basic, reportArgumentType=false, reportGeneralTypeIssues=false
+# pyright: basic, reportArgumentType=false, reportGeneralTypeIssues=false, reportCallIssue=false
 """The recurrence in Triton, from either side: what chunks come to alone, what goes from chunk to chunk, then all positions.
 
     ends      (chunks, C) in float32: what the values of a chunk come to at its end; and the product of its decays
