@@ -15,8 +15,8 @@ from tersely.errors import UsageError
 def test_every_form_of_the_decoder_is_causal(policy, reduce, expand):
     ids, cu_seqlens, _ = pack(slack=2)
     model = build(policy, reduce, expand)
-    assert check_causality(model, ids, cu_seqlens, tries=20)
-    assert check_causality(model.float(), ids, tries=5)
+    assert check_causality(model, ids, cu_seqlens, tries=12)
+    assert check_causality(model.float(), ids, tries=3)
 
 
 class Lookahead(nn.Module):
@@ -59,7 +59,7 @@ def test_exact_rates_look_ahead_unless_of_a_stride(policy):
     ids, cu_seqlens, _ = pack()
     model = build(policy)
     model.body.policy = Exact(model.body.policy)
-    assert bool(check_causality(model, ids, cu_seqlens, tries=len(ids))) == (policy == "stride")
+    assert bool(check_causality(model, ids, cu_seqlens, tries=24)) == (policy == "stride")
 
 
 def test_the_fixed_control_looks_ahead():
@@ -73,7 +73,7 @@ def test_means_of_groups_that_have_not_ended_are_found(monkeypatch):
     monkeypatch.setattr(GroupReduce, "causal", GroupReduce.forward)
     ids, cu_seqlens, _ = pack()
     for reduce in ("mean", "max", "attention"):
-        report = check_causality(build(reduce=reduce), ids, cu_seqlens)
+        report = check_causality(build(reduce=reduce), ids, cu_seqlens, tries=12)
         assert not report
         assert all(leak.boundaries == 0 for leak in report.leaks)
 
