@@ -9,21 +9,23 @@ cosine of the two states of the whole text; for decoders, the cross-entropy of t
 head of its own learns from.
 
 Each step moves only the rows that its batch touches (``rows_adam.py``); with a head in the loss these are all. The longest step
-is ``RATE`` times the root mean square of the old rows, after a warm-up, and falls in a half cosine. Texts of a length come
-together, so that little is padded. There is no dropout. Nothing else of the model changes.
+is ``RATE`` times the root mean square of the old rows, after a warm-up, and falls in a half cosine. What is learned from are
+parts of texts, short and long (``passages.py``); those of a length come together, so that little is padded. There is no
+dropout. Nothing else of the model changes.
 """
 
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from tersely.embeddings.transfer.passages import part_of
 from tersely.embeddings.transfer.quality import Pooling, generates, pooled
 from tersely.embeddings.transfer.rows_adam import RowsAdam
 from tersely.embeddings.transfer.tables import Tables
@@ -32,7 +34,7 @@ from tersely.errors import UsageError
 
 RATE = 0.04
 """The longest step, as a share of the root mean square of the old rows."""
-BATCH = 32
+BATCH = 64
 
 _WARM_UP = 0.05
 """Share of the steps in which the step grows to its full length."""
@@ -65,10 +67,10 @@ def distill_rows(
         old: the tables that it had, which may be ``Tables.kept()``.
         source_tokenizer: the tokenizer of these.
         used: the tokenizer of the rows.
-        texts: to learn from, taken again in another order where they are too few.
+        texts: to learn from; a part of each is taken, again in another order where they are too few.
         steps: how many batches.
-        batch: texts in each.
-        seed: of the order.
+        batch: parts of texts in each.
+        seed: of the order and the parts.
         pooling: how an encoder's states become one.
         on_step: is told the loss of each step.
 
@@ -189,16 +191,17 @@ def _padded(rows: list[list[int]], padding: int | None, device: torch.device) ->
 
 
 def _batches(texts: Sequence[str], batch: int, seed: int) -> Iterator[list[str]]:
-    """Batches without end, each of texts of about one length, in random order."""
-    draw = random.Random(seed)
+    """Batches without end of parts of texts, each of parts of about one length, in random order."""
+    generator = np.random.default_rng(seed)
     size = min(batch, len(texts))
     while True:
-        order = draw.sample(texts, len(texts))
+        order = generator.permutation(len(texts))
         for start in range(0, len(order), _SORTED * size):
-            together = sorted(order[start : start + _SORTED * size], key=len)
-            cut = [together[at : at + size] for at in range(0, len(together) - size + 1, size)]
-            draw.shuffle(cut)
-            yield from cut
+            parts = [part_of(texts[place], generator) for place in order[start : start + _SORTED * size]]
+            parts.sort(key=len)
+            cut = [parts[at : at + size] for at in range(0, len(parts) - size + 1, size)]
+            for place in generator.permutation(len(cut)):
+                yield cut[place]
 
 
 def _rate(step: int, steps: int) -> float:
