@@ -197,7 +197,8 @@ def _batches(texts: Sequence[str], batch: int, seed: int) -> Iterator[list[str]]
     while True:
         order = generator.permutation(len(texts))
         for start in range(0, len(order), _SORTED * size):
-            parts = [part_of(texts[place], generator) for place in order[start : start + _SORTED * size]]
+            chosen = order[start : start + _SORTED * size]
+            parts = [part_of(texts[int(place)], generator) for place in chosen]
             parts.sort(key=len)
             cut = [parts[at : at + size] for at in range(0, len(parts) - size + 1, size)]
             for place in generator.permutation(len(cut)):
