@@ -4,9 +4,9 @@
     swapped    new ids, new rows  ->  body  ->  states     a gradient for the rows
 
 The body is one and the same, run with either table in turn. At the ends of words (``word_ends.py``) the states of the two are
-compared: the squared distance, relative to the squared length of the original's. To this comes, for encoders, one minus the
-cosine of the two states of the whole text; for decoders, the cross-entropy of the next new token, in nats, which is all that a
-head of its own learns from.
+compared. For encoders the loss is one minus the cosine of the two states of the whole text, and ``ENDS`` times the same of the
+states at ends; for decoders the cross-entropy of the next new token, in nats, which is all that a head of its own learns from,
+and the squared distance at ends, relative to the squared length of the original's.
 
 Each step moves only the rows that its batch touches (``rows_adam.py``); with a head in the loss these are all. The longest step
 is ``RATE`` times the root mean square of the old rows, after a warm-up, and falls in a half cosine. What is learned from are
@@ -36,6 +36,10 @@ RATE = 0.04
 """The longest step, as a share of the root mean square of the old rows."""
 BATCH = 64
 
+ENDS = 0.5
+"""Weight of the states at the ends of words, for encoders."""
+
+_LEAST = 1e-9
 _WARM_UP = 0.05
 """Share of the steps in which the step grows to its full length."""
 _LONGEST = 512
@@ -139,14 +143,15 @@ class _Learner:
                 wanted = functional_call(self._body, {self._name: self._old.inputs}, kwargs=call)
             found = self._body(input_ids=new_ids, attention_mask=new_mask)
         wanted, found = wanted.last_hidden_state, found.last_hidden_state
-        loss = _at_ends(wanted, found, pairs)
+        right, left = _at_ends(wanted, found, pairs)
         if self._decoder:
-            loss = loss + self._next_token(found, new_ids, new_mask)
+            loss = self._next_token(found, new_ids, new_mask)
+            loss = loss + (left - right).square().sum() / right.square().sum().clamp_min(_LEAST)
         else:
             states = [
                 pooled(part, mask, self._pooling) for part, mask in ((wanted, old_mask), (found, new_mask))
             ]
-            loss = loss + (1 - torch.cosine_similarity(*states, dim=-1)).mean()
+            loss = _apart(*states) + ENDS * _apart(right, left)
         loss.backward()
         self._move(new_ids[new_mask.bool()].unique(), rate * self._scale)
         return float(loss.detach())
@@ -172,14 +177,16 @@ class _Learner:
         return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), wanted.flatten())
 
 
-def _at_ends(wanted: Tensor, found: Tensor, pairs: list[list[tuple[int, int]]]) -> Tensor:
-    """The squared distance of the states at the ends of words, relative to the squared length of the original's."""
+def _at_ends(wanted: Tensor, found: Tensor, pairs: list[list[tuple[int, int]]]) -> tuple[Tensor, Tensor]:
+    """The states at the ends of words, float32 ``(E, D)``: the original's, and those that are found."""
     places = [(row, *pair) for row, ends in enumerate(pairs) for pair in ends]
-    if not places:
-        return found.float().sum() * 0
-    row, old, new = torch.tensor(places, device=found.device).T
-    right, left = wanted[row, old].float(), found[row, new].float()
-    return (left - right).square().sum() / right.square().sum()
+    row, old, new = torch.tensor(places, dtype=torch.int64, device=found.device).reshape(-1, 3).T
+    return wanted[row, old].float(), found[row, new].float()
+
+
+def _apart(right: Tensor, left: Tensor) -> Tensor:
+    """One minus the cosine, on average; 0 of nothing."""
+    return (1 - torch.cosine_similarity(right, left, dim=-1)).sum() / max(len(right), 1)
 
 
 def _padded(rows: list[list[int]], padding: int | None, device: torch.device) -> tuple[Tensor, Tensor]:
