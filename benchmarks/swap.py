@@ -51,6 +51,11 @@ def target(folder, name):
     return Tokenizer.from_file(str(folder / f"{name}.json"))
 
 
+def learned_from(folder):
+    """Whole documents, and the sentences of the natural ones once more, each by itself."""
+    return read(folder / "train.xz") + read(folder / "sentences.xz")
+
+
 def train_decoder(folder, out, seed, epochs):
     """A Llama with GPT-2's tokenizer on rows of 512 tokens of the training text; bf16 autocast."""
     import numpy as np
@@ -98,7 +103,7 @@ def train_decoder(folder, out, seed, epochs):
     tokenizer.save_pretrained(out)
 
 
-def train_net(folder, model, out, minutes, steps, batch, workers, seed):
+def train_net(folder, model, out, minutes, steps, batch, width, workers, seed):
     from tersely.embeddings import train_hypernet
 
     loaded, tokenizer = load(folder / model)
@@ -110,8 +115,8 @@ def train_net(folder, model, out, minutes, steps, batch, workers, seed):
             )
 
     train_hypernet(
-        loaded, tokenizer, read(folder / "train.xz") + read(folder / "sentences.xz"), out, minutes=minutes,
-        steps=steps, batch=batch, workers=workers, seed=seed, on_progress=progress,
+        loaded, tokenizer, learned_from(folder), out, minutes=minutes,
+        steps=steps, batch=batch, width=width, workers=workers, seed=seed, on_progress=progress,
     )  # fmt: skip
 
 
@@ -190,7 +195,7 @@ def measure(folder, name, targets, methods, net, file, distilled):
             else:
                 rows_by, _, more = method.partition("+")
                 model, report = swap_tokenizer(
-                    model, source, target(folder, wanted), rows_by, train,
+                    model, source, target(folder, wanted), rows_by, learned_from(folder) if more else train,
                     **({"hypernet": net} if rows_by == "hypernet" else {}),
                     **({"distill": distilled} if more else {}),
                 )  # fmt: skip
@@ -218,6 +223,7 @@ def main():
     part.add_argument("--minutes", type=float)
     part.add_argument("--steps", type=int)
     part.add_argument("--batch", type=int, default=128)
+    part.add_argument("--width", type=int, help="of the network; by default twice the dimension of a row")
     part.add_argument("--workers", type=int, default=8)
     part.add_argument("--seed", type=int, default=0)
     part = parts.add_parser("measure")
@@ -241,6 +247,7 @@ def main():
             given.minutes,
             given.steps,
             given.batch,
+            given.width,
             given.workers,
             given.seed,
         )

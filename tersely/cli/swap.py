@@ -24,7 +24,7 @@ from tersely.cli.output import json_option, print_json, tell_fault, tell_passed_
     type=click.Choice(["fit", "mean", "hypernet", "omp", "focus"]),
     default="fit",
     show_default=True,
-    help="How rows are made: least squares on the words of --corpus, the mean of a token's old pieces, by the network of "
+    help="How rows are made: fitted to the words of --corpus, the mean of a token's old pieces, by the network of "
     "--hypernet, as in --donor, or the mean of tokens that keep the same company in --corpus.",
 )
 @click.option(

@@ -7,7 +7,7 @@ from small_tokenizers import SENTENCES, byte_fallback, byte_level, wordpiece
 from tersely.embeddings.transfer.match import ORIGINS, Match, Origin
 from tersely.embeddings.transfer.methods import Fit, Mean, TableName
 from tersely.embeddings.transfer.methods.fit import DRAW, solve
-from tersely.embeddings.transfer.passages import PASSAGE, count_words, passages
+from tersely.embeddings.transfer.passages import LONGEST, PASSAGE, SHORTEST, count_words, part_of, passages
 from tersely.embeddings.transfer.pieces import Decomposition
 from tersely.embeddings.transfer.vocabulary import ByteView
 
@@ -122,6 +122,17 @@ def test_passages_keep_all_words_and_hold_a_tenth_out():
     assert " ".join(passage for passage, _ in found[:-1]) == text
     assert all(len(passage) <= PASSAGE for passage, _ in found[:-1])
     assert sum(out for _, out in found) == len(found) // 10
+
+
+def test_parts_of_a_passage_are_whole_words_in_a_row_and_as_often_short_as_long():
+    generator = np.random.default_rng(0)
+    text = " ".join(SENTENCES)[:2000]
+    parts = [part_of(text, generator) for _ in range(400)]
+    assert all(f" {part} " in f" {text} " and len(part) >= SHORTEST for part in parts)
+    assert max(map(len, parts)) < LONGEST + 40
+    middle = np.sqrt(SHORTEST * LONGEST)
+    assert 0.4 < np.mean([len(part) < middle for part in parts]) < 0.6
+    assert part_of("short", generator) == "short"
 
 
 def test_words_have_the_blank_before_them():

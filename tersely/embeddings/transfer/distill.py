@@ -4,26 +4,28 @@
     swapped    new ids, new rows  ->  body  ->  states     a gradient for the rows
 
 The body is one and the same, run with either table in turn. At the ends of words (``word_ends.py``) the states of the two are
-compared: the squared distance, relative to the squared length of the original's. To this comes, for encoders, one minus the
-cosine of the two states of the whole text; for decoders, the cross-entropy of the next new token, in nats, which is all that a
-head of its own learns from.
+compared. For encoders the loss is one minus the cosine of the two states of the whole text, and ``ENDS`` times the same of the
+states at ends; for decoders the cross-entropy of the next new token, in nats, which is all that a head of its own learns from,
+and the squared distance at ends, relative to the squared length of the original's.
 
 Each step moves only the rows that its batch touches (``rows_adam.py``); with a head in the loss these are all. The longest step
-is ``RATE`` times the root mean square of the old rows, after a warm-up, and falls in a half cosine. Texts of a length come
-together, so that little is padded. There is no dropout. Nothing else of the model changes.
+is ``RATE`` times the root mean square of the old rows, after a warm-up, and falls in a half cosine. What is learned from are
+parts of texts, short and long (``passages.py``); those of a length come together, so that little is padded. There is no
+dropout. Nothing else of the model changes.
 """
 
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from tersely.embeddings.transfer.passages import part_of
 from tersely.embeddings.transfer.quality import Pooling, generates, pooled
 from tersely.embeddings.transfer.rows_adam import RowsAdam
 from tersely.embeddings.transfer.tables import Tables
@@ -32,8 +34,12 @@ from tersely.errors import UsageError
 
 RATE = 0.04
 """The longest step, as a share of the root mean square of the old rows."""
-BATCH = 32
+BATCH = 64
 
+ENDS = 0.5
+"""Weight of the states at the ends of words, for encoders."""
+
+_LEAST = 1e-9
 _WARM_UP = 0.05
 """Share of the steps in which the step grows to its full length."""
 _LONGEST = 512
@@ -65,10 +71,10 @@ def distill_rows(
         old: the tables that it had, which may be ``Tables.kept()``.
         source_tokenizer: the tokenizer of these.
         used: the tokenizer of the rows.
-        texts: to learn from, taken again in another order where they are too few.
+        texts: to learn from; a part of each is taken, again in another order where they are too few.
         steps: how many batches.
-        batch: texts in each.
-        seed: of the order.
+        batch: parts of texts in each.
+        seed: of the order and the parts.
         pooling: how an encoder's states become one.
         on_step: is told the loss of each step.
 
@@ -137,14 +143,15 @@ class _Learner:
                 wanted = functional_call(self._body, {self._name: self._old.inputs}, kwargs=call)
             found = self._body(input_ids=new_ids, attention_mask=new_mask)
         wanted, found = wanted.last_hidden_state, found.last_hidden_state
-        loss = _at_ends(wanted, found, pairs)
+        right, left = _at_ends(wanted, found, pairs)
         if self._decoder:
-            loss = loss + self._next_token(found, new_ids, new_mask)
+            loss = self._next_token(found, new_ids, new_mask)
+            loss = loss + (left - right).square().sum() / right.square().sum().clamp_min(_LEAST)
         else:
             states = [
                 pooled(part, mask, self._pooling) for part, mask in ((wanted, old_mask), (found, new_mask))
             ]
-            loss = loss + (1 - torch.cosine_similarity(*states, dim=-1)).mean()
+            loss = _apart(*states) + ENDS * _apart(right, left)
         loss.backward()
         self._move(new_ids[new_mask.bool()].unique(), rate * self._scale)
         return float(loss.detach())
@@ -170,14 +177,16 @@ class _Learner:
         return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), wanted.flatten())
 
 
-def _at_ends(wanted: Tensor, found: Tensor, pairs: list[list[tuple[int, int]]]) -> Tensor:
-    """The squared distance of the states at the ends of words, relative to the squared length of the original's."""
+def _at_ends(wanted: Tensor, found: Tensor, pairs: list[list[tuple[int, int]]]) -> tuple[Tensor, Tensor]:
+    """The states at the ends of words, float32 ``(E, D)``: the original's, and those that are found."""
     places = [(row, *pair) for row, ends in enumerate(pairs) for pair in ends]
-    if not places:
-        return found.float().sum() * 0
-    row, old, new = torch.tensor(places, device=found.device).T
-    right, left = wanted[row, old].float(), found[row, new].float()
-    return (left - right).square().sum() / right.square().sum()
+    row, old, new = torch.tensor(places, dtype=torch.int64, device=found.device).reshape(-1, 3).T
+    return wanted[row, old].float(), found[row, new].float()
+
+
+def _apart(right: Tensor, left: Tensor) -> Tensor:
+    """One minus the cosine, on average; 0 of nothing."""
+    return (1 - torch.cosine_similarity(right, left, dim=-1)).sum() / max(len(right), 1)
 
 
 def _padded(rows: list[list[int]], padding: int | None, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -189,16 +198,18 @@ def _padded(rows: list[list[int]], padding: int | None, device: torch.device) ->
 
 
 def _batches(texts: Sequence[str], batch: int, seed: int) -> Iterator[list[str]]:
-    """Batches without end, each of texts of about one length, in random order."""
-    draw = random.Random(seed)
+    """Batches without end of parts of texts, each of parts of about one length, in random order."""
+    generator = np.random.default_rng(seed)
     size = min(batch, len(texts))
     while True:
-        order = draw.sample(texts, len(texts))
+        order = generator.permutation(len(texts))
         for start in range(0, len(order), _SORTED * size):
-            together = sorted(order[start : start + _SORTED * size], key=len)
-            cut = [together[at : at + size] for at in range(0, len(together) - size + 1, size)]
-            draw.shuffle(cut)
-            yield from cut
+            chosen = order[start : start + _SORTED * size]
+            parts = [part_of(texts[int(place)], generator) for place in chosen]
+            parts.sort(key=len)
+            cut = [parts[at : at + size] for at in range(0, len(parts) - size + 1, size)]
+            for place in generator.permutation(len(cut)):
+                yield cut[place]
 
 
 def _rate(step: int, steps: int) -> float:

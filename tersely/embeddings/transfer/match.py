@@ -24,7 +24,7 @@ class Origin(StrEnum):
     COMPOSED = "composed"
     """The mean of the rows of its pieces."""
     FITTED = "fitted"
-    """The closed-form fit on words."""
+    """The closed-form fit on a corpus: on its words, or on how often tokens occur."""
     PREDICTED = "predicted"
     """What a trained network made of its pieces."""
     AVERAGE = "average"

@@ -1,4 +1,4 @@
-"""A corpus in short passages, most of them to learn from and some held out, and the words that occur in them."""
+"""A corpus in short passages, most of them to learn from and some held out, their parts, and the words that occur in them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+
 PASSAGE = 400
 """Characters of a passage, at most, but for what has no blanks."""
 HELD_OUT = 10
 """One passage in so many is not learned from."""
+
+SHORTEST, LONGEST = 40, 400
+"""Characters of a part of a passage."""
 
 _WORD = re.compile(r" ?\w+| ?[^\w\s]+")
 _PASSAGE = re.compile(rf"\S.{{0,{PASSAGE - 2}}}(?!\S)|\S+", re.DOTALL)
@@ -22,6 +27,20 @@ def passages(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:
         for found in _PASSAGE.finditer(text):
             number += 1
             yield found.group(), number % HELD_OUT == 0
+
+
+def part_of(passage: str, generator: np.random.Generator) -> str:
+    """Some words in a row of a passage, of a length that is drawn evenly on a scale of logarithms.
+
+    A model that is to be used on sentences must be trained on texts as short as these, besides longer ones.
+    """
+    size = int(np.exp(generator.uniform(np.log(SHORTEST), np.log(LONGEST))))
+    if len(passage) <= size:
+        return passage
+    start = int(generator.integers(len(passage) - size + 1))
+    start = passage.rfind(" ", 0, start) + 1
+    end = passage.find(" ", start + size)
+    return passage[start : end if end > 0 else len(passage)]
 
 
 class Spread:

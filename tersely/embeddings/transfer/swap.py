@@ -24,9 +24,18 @@ from tersely.embeddings.transfer.hypernet.load import load_hypernet
 from tersely.embeddings.transfer.ids import translate_settings
 from tersely.embeddings.transfer.learned import Corpus, Learned, learn
 from tersely.embeddings.transfer.match import ORIGINS, Match, Origin
-from tersely.embeddings.transfer.methods import Fit, Focus, Mean, Method, MethodName, Omp, Predicted
+from tersely.embeddings.transfer.methods import (
+    Fit,
+    Focus,
+    Frequency,
+    Mean,
+    Method,
+    MethodName,
+    Omp,
+    Predicted,
+)
 from tersely.embeddings.transfer.pieces import Decomposition
-from tersely.embeddings.transfer.quality import Comparison, Pooling, Quality
+from tersely.embeddings.transfer.quality import Comparison, Pooling, Quality, generates
 from tersely.embeddings.transfer.report import Language, SwapReport, norms_of
 from tersely.embeddings.transfer.specials import (
     SpecialTokens,
@@ -196,8 +205,13 @@ def prepare(
         made = Omp(match, given, np.array([bool(spelling) for spelling in new.spellings]))
     elif chosen is MethodName.FOCUS:
         made = Focus(match, token_vectors(used, learned.trained_on, len(new)))
+    elif chosen is MethodName.MEAN:
+        made = Mean(match)
+    elif generates(model):
+        tied = Tables.of(model).head is None
+        made = Frequency(match, learned.words, pieces, new_pieces, tied)
     else:
-        made = Mean(match) if chosen is MethodName.MEAN else Fit(match, learned.words, pieces, new_pieces)
+        made = Fit(match, learned.words, pieces, new_pieces)
     return Ready(chosen, corpus is not None, source, used, old, new, pieces, new_pieces, match, made, learned)
 
 

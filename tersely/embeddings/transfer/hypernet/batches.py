@@ -18,10 +18,8 @@ from torch.utils.data import Dataset
 
 from tersely.embeddings.transfer.hypernet.surface import Surface, SurfaceReader, join, special_surface
 from tersely.embeddings.transfer.hypernet.vocabularies import Vocabularies, Vocabulary
+from tersely.embeddings.transfer.passages import part_of
 from tersely.embeddings.transfer.vocabulary import backend
-
-SHORTEST, LONGEST = 40, 400
-"""Characters of a text, even on a scale of logarithms."""
 
 _WORD = re.compile(r"\w+|[^\w\s]+")
 
@@ -140,7 +138,7 @@ class Batches(Dataset[Batch]):
         else:
             vocabulary = self._vocabularies[number % len(self._vocabularies)]
         places = generator.integers(len(self._texts), size=self._batch)
-        texts = [_part(str(self._texts[place]), generator) for place in places.tolist()]
+        texts = [part_of(str(self._texts[place]), generator) for place in places.tolist()]
         return self._made(texts, vocabulary, generator)
 
     def _made(self, texts: list[str], vocabulary: Vocabulary, generator: np.random.Generator) -> Batch:
@@ -177,17 +175,6 @@ class Batches(Dataset[Batch]):
         rest = np.setdiff1d(np.arange(len(vocabulary.tokens)), [*used, vocabulary.unknown])
         chosen = generator.permutation(rest)[: self._classes]
         return chosen, float(np.log(max(len(rest), 1) / max(len(chosen), 1)))
-
-
-def _part(text: str, generator: np.random.Generator) -> str:
-    """Some words in a row of a passage."""
-    size = int(np.exp(generator.uniform(np.log(SHORTEST), np.log(LONGEST))))
-    if len(text) <= size:
-        return text
-    start = int(generator.integers(len(text) - size + 1))
-    start = text.rfind(" ", 0, start) + 1
-    end = text.find(" ", start + size)
-    return text[start : end if end > 0 else len(text)]
 
 
 def _padded(rows: list[list[Any]]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

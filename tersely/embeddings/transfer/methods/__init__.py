@@ -2,7 +2,8 @@
 
 protocol.py   what they offer
 mean.py       the mean of a token's pieces
-fit.py        least squares on words, the default
+fit.py        least squares on words, the default for encoders
+frequency.py  means, moved to how often tokens occur: the default for decoders
 hypernet.py   by a network that was trained for the model
 omp.py        sums of shared rows, as in a donor model
 focus.py      means of rows of similar tokens
@@ -11,6 +12,7 @@ sums.py       what these two share
 
 from tersely.embeddings.transfer.methods.fit import Fit as Fit
 from tersely.embeddings.transfer.methods.focus import Focus as Focus
+from tersely.embeddings.transfer.methods.frequency import Frequency as Frequency
 from tersely.embeddings.transfer.methods.hypernet import Predicted as Predicted
 from tersely.embeddings.transfer.methods.mean import Mean as Mean
 from tersely.embeddings.transfer.methods.omp import Omp as Omp

@@ -14,7 +14,8 @@ class MethodName(StrEnum):
     MEAN = "mean"
     """The mean of the pieces of a token; needs no corpus."""
     FIT = "fit"
-    """The rows with which words come out as before, by least squares on a corpus."""
+    """Rows fitted to a corpus: words come out as before, by least squares; in decoders, tokens are predicted as often as they
+    occur."""
     HYPERNET = "hypernet"
     """The rows that a network makes, which was trained for the model."""
     OMP = "omp"
