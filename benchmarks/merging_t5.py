@@ -9,7 +9,7 @@ python benchmarks/merging_t5.py --learn FILE.xz --dry
 
 One ``--learn`` trains one model from scratch on one GPU, for span corruption (15 %, spans of 20 bytes) of documents of 1,024
 bytes, in bf16 autocast, and writes one row; all read the same documents in the same order for a seed. Policies: ``none``,
-``gate``, ``random``, ``fixed``. A gate is trained softly, and driven to its rate by the paper's controller from step 200. Bits per byte are those
+``gate``, ``random``, ``fixed``. A gate is trained softly, and driven to its rate by the paper's controller from step 100. Bits per byte are those
 of the whole target, over the hidden bytes, of documents that were never trained on, with deletion hard: at the gate's threshold,
 with the share that it deleted, and at exactly the rate, by its scores.
 
@@ -34,7 +34,7 @@ from tersely.compress import MergingByT5, MergingByT5Config
 from tersely.compress.merge.rate import PIController
 from tersely.compress.merge.t5 import corrupt
 
-LENGTH, BATCH, DELAY, WARMUP, PEAK, TESTED = 1024, 64, 200, 100, 1e-3, 256
+LENGTH, BATCH, DELAY, WARMUP, PEAK, TESTED = 1024, 32, 100, 50, 1e-3, 256
 SHAPE = dict(d_model=384, d_ff=1024, num_layers=8, num_decoder_layers=2, num_heads=6, d_kv=64)
 PROSE = ("peps", "wikitext2_valid", "wikipedia_en", "state_union", "movie_reviews", "repo_docs")
 MANY = ("udhr", "bible_nt", "ntrex")
@@ -187,7 +187,7 @@ def main():
     parser.add_argument("--policy", default="gate")
     parser.add_argument("--deleted", type=float, default=0.5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--mixed", action="store_true")
     parser.add_argument("--rows", type=Path, default=Path("merging_t5_rows.json"))
     parser.add_argument("--save", type=Path)

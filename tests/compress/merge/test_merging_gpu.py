@@ -33,7 +33,7 @@ def waits():
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_forward_waits_once_and_exact_rates_never(policy, waits):
     model = build(policy, expand="smooth" if policy == "router" else "repeat", heads=1, main_heads=1)
-    model = model.float().cuda()
+    model = model.bfloat16().cuda()
     ids, cu_seqlens = (part.cuda() for part in pack(slack=2)[:2])
     model(ids, cu_seqlens, labels=ids)  # what is compiled, and what an entropy policy asks once
     assert waits(lambda: model(ids, cu_seqlens, labels=ids)) == 1

@@ -173,9 +173,12 @@ def takes_short(
     q: Tensor, k: Tensor, bounds: Boundaries, *,
     softcap: float, gate: Tensor | None, dlse: Tensor | None, bias: Tensor | None = None,
 ) -> bool:  # fmt: skip
-    """Whether ``backward_short`` is for this call: short documents, plain scores, a key head for each query head."""
+    """Whether ``backward_short`` is for this call: short documents, plain scores, a key head for each query head.
+
+    Its programs walk from their own tokens to those that these see: with queries and keys of different totals that is far.
+    """
     plain = not softcap and gate is None and bias is None and dlse is None and not bounds.tree
-    fits = q.shape[1] == k.shape[1] and q.shape[2] <= 128
+    fits = q.shape[:2] == k.shape[:2] and q.shape[2] <= 128
     return plain and fits and q.shape[0] <= LONGEST_SHORT * bounds.documents
 
 
