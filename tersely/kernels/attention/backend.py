@@ -88,8 +88,6 @@ def why_not(
         return None
     if (why := why_not_here(backend, q.device)) is not None:
         return why
-    if biased:
-        return "position biases are in the reference only"
     if q.dtype not in (torch.bfloat16, torch.float16) and not interpreting():
         return f"its products are of bf16 or fp16, not {q.dtype}"
     if q.shape[-1] % 8 or q.shape[-1] > 256:

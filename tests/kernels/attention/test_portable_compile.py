@@ -10,9 +10,11 @@ from tersely.kernels.attention.triton import launch
 from tersely.kernels.attention.triton.backward import attention_backward, attention_rows
 from tersely.kernels.attention.triton.forward import attention_forward
 from tersely.kernels.attention.triton.short import attention_backward_short
+from tersely.kernels.attention.triton.table import attention_table
 
-PLAIN = dict(TREE=False, GATE=False, CAP=False)
-EVERYTHING = dict(TREE=True, GATE=True, CAP=True)
+PLAIN = dict(TREE=False, GATE=False, CAP=False, BIAS=False, R=0)
+BIASED = PLAIN | dict(BIAS=True, R=128)
+EVERYTHING = dict(TREE=True, GATE=True, CAP=True, BIAS=False, R=0)
 # Bytes of stack for each thread that a kernel may spill, plain and with everything that adds to a score.
 SPILLS = {("backward", 128): (40, 144), ("backward", 256): (0, 64), ("forward", 256): (0, 16)}
 
@@ -25,14 +27,33 @@ def written(rows, width):
     return f"tensordesc<bf16[{rows}, 1, {width}]>"
 
 
-def signature_of(kernel, descriptors):
-    floats = dict.fromkeys(("lse_ptr", "sink_ptr", "gate_ptr", "dgate_ptr", "dlse_ptr", "rows_ptr"), "*fp32")
+def absent(kernel, options):
+    """Arguments that are None without a bias."""
+    names = {"bias_ptr", "query_positions_ptr", "key_positions_ptr", "far_ptr"} & set(kernel.arg_names)
+    return {} if options["BIAS"] else dict.fromkeys(names)
+
+
+def signature_of(kernel, descriptors, without=()):
+    floats = dict.fromkeys(
+        (
+            "bias_ptr",
+            "far_ptr",
+            "sums_ptr",
+            "lse_ptr",
+            "sink_ptr",
+            "gate_ptr",
+            "dgate_ptr",
+            "dlse_ptr",
+            "rows_ptr",
+        ),
+        "*fp32",
+    )
     numbers = dict(scale="fp32", cap="fp32")
     kinds = {**floats, **numbers, **descriptors}
     return {
         parameter.name: kinds.get(parameter.name, "*i32" if parameter.name.endswith("_ptr") else "i32")
         for parameter in kernel.params
-        if not parameter.is_constexpr
+        if not parameter.is_constexpr and parameter.name not in without
     }
 
 
@@ -47,8 +68,16 @@ def forward(D, tiles, **options):
         v_desc=tile(tiles.BN, D),
         out_desc=written(tiles.BM, D),
     )
-    signature = signature_of(attention_forward, descriptors)
-    constants = dict(BM=tiles.BM, BN=tiles.BN, D=D, DP=D, SINK=options["GATE"], **options)
+    signature = signature_of(attention_forward, descriptors, absent(attention_forward, options))
+    constants = dict(
+        BM=tiles.BM,
+        BN=tiles.BN,
+        D=D,
+        DP=D,
+        SINK=options["GATE"],
+        **options,
+        **absent(attention_forward, options),
+    )
     return compiled(attention_forward, signature, constants, tiles.warps, tiles.stages, aligned(signature))
 
 
@@ -59,9 +88,30 @@ def backward(D, tiles, **options):
         dout_steps=tile(tiles.BM1, D), rows_steps=tile(1, tiles.BM1, "fp32"), dk_desc=written(tiles.BN, D),
         dv_desc=written(tiles.BN, D),
     )  # fmt: skip
-    signature = signature_of(attention_backward, descriptors)
-    constants = dict(BN=tiles.BN, BM1=tiles.BM1, BM=tiles.BM, BN2=tiles.BN2, D=D, DP=D, **options)
+    signature = signature_of(attention_backward, descriptors, absent(attention_backward, options))
+    constants = dict(
+        BN=tiles.BN,
+        BM1=tiles.BM1,
+        BM=tiles.BM,
+        BN2=tiles.BN2,
+        D=D,
+        DP=D,
+        **options,
+        **absent(attention_backward, options),
+    )
     return compiled(attention_backward, signature, constants, tiles.warps, tiles.stages, aligned(signature))
+
+
+def table(D, tiles, **options):
+    descriptors = dict(
+        q_desc=tile(tiles.BM, D),
+        dout_desc=tile(tiles.BM, D),
+        k_desc=tile(tiles.BN2, D),
+        v_desc=tile(tiles.BN2, D),
+    )
+    signature = signature_of(attention_table, descriptors)
+    constants = dict(BM=tiles.BM, BN=tiles.BN2, D=D, DP=D, TABLE=512, W=launch.LOOKED_UP, **options)
+    return compiled(attention_table, signature, constants, tiles.warps, 1, aligned(signature))
 
 
 def short(D):
@@ -114,3 +164,15 @@ def test_row_statistics_are_read_16_bytes_at_a_time():
     )
     assert used.spills == 0
     assert used.sass.count("UTMALDG") == 2
+
+
+def test_kernels_with_a_bias_by_distance_keep_to_their_registers():
+    tiles = launch.backward_tiles(64, biased=True)
+    for used, allowed in (
+        (forward(64, launch.forward_tiles(64, biased=True), **BIASED), 0),
+        (backward(64, tiles, **BIASED), 24),
+        (table(64, tiles, TREE=False, GATE=False, CAP=False, R=128), 0),
+    ):
+        assert used.spills <= allowed
+        assert used.sass.count("HGMMA") > 0
+        assert used.shared <= 227 * 1024

@@ -10,17 +10,15 @@ from tersely.kernels import Backend, Boundaries, varlen_attention
 from tersely.kernels.attention import backend as backends
 
 CASES = {
-    "edges": ([70, 1, 0, 65, 63], None, 9, dict()),
-    "causal": ([70, 1, 0, 65, 63], None, 9, dict(causal=True)),
-    "one token": ([1], None, 3, dict()),
+    "edges": ([70, 1, 0, 50], None, 9, dict()),
+    "causal": ([40, 1, 0, 30], None, 200, dict(causal=True)),
+    "one token": ([1], None, 3, dict(causal=True)),
     "empty": ([0, 0], None, 3, dict()),
-    "all that is added": ([90, 0, 30], None, 20, dict(gate=True, plus_one=True)),
-    "sinks and a window": ([130, 7], None, 20, dict(gate=True, sink=True, window=(40, 30))),
-    "soft-cap": ([40, 50], None, 5, dict(softcap=1.5, gate=True)),
-    "cross": ([5, 0, 70, 3, 1], [9, 4, 64, 0, 130], 30, dict(plus_one=True)),
-    "no distance but 0": ([40, 3], None, 0, dict()),
-    "all near": ([100, 20], None, 300, dict()),
-    "far": ([200, 1], None, 2, dict()),
+    "all that is added": ([70, 0, 20], None, 16, dict(gate=True, plus_one=True)),
+    "sinks, caps and a window": ([50, 7], None, 20, dict(gate=True, sink=True, softcap=1.5, window=(40, 30))),
+    "cross": ([5, 0, 40, 3], [9, 4, 60, 0], 30, dict(plus_one=True)),
+    "no distance but 0": ([20, 3], None, 0, dict()),
+    "far": ([110, 1], None, 2, dict()),
 }
 SLACK = 3
 CPU = Place("cpu", "reference")
@@ -69,7 +67,7 @@ def padded_attention(q, k, v, lengths, lengths_k, bias, positions, scale, option
     return torch.cat([packed, packed.new_zeros(len(q) - len(packed), *packed.shape[1:])])
 
 
-def batch(place, dtype, lengths, lengths_k, far, options, heads=(4, 2), head_dim=32):
+def batch(place, dtype, lengths, lengths_k, far, options, heads=(2, 1), head_dim=32):
     """Inputs, positions, options with their tensors, and all that is differentiated."""
     generator = torch.Generator().manual_seed(0)
     tokens, tokens_k = sum(lengths) + SLACK, sum(lengths_k) + SLACK
@@ -135,10 +133,9 @@ def test_values_and_gradients_are_those_of_a_padded_softmax(place, case):
     compare(place, dtype_of(place), *case)
 
 
-@pytest.mark.parametrize("heads", [(1, 1), (6, 3)])
-@pytest.mark.parametrize("head_dim", [24, 64])
+@pytest.mark.parametrize(("heads", "head_dim"), [((6, 3), 24), ((2, 2), 64)])
 def test_heads_have_tables_of_their_own(place, heads, head_dim):
-    compare(place, dtype_of(place), [50, 30], None, 16, dict(plus_one=True), heads=heads, head_dim=head_dim)
+    compare(place, dtype_of(place), [20, 30], None, 16, dict(plus_one=True), heads=heads, head_dim=head_dim)
 
 
 def test_the_reference_is_exact_in_fp64():

@@ -22,6 +22,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from tersely.kernels.attention.triton.distance import bias_of, positions_of, side_of
 from tersely.kernels.attention.triton.forward import LOG2E, TILE, own, reaches, tanh
 
 
@@ -45,7 +46,7 @@ def attention_rows(
 
 
 @triton.jit
-def _weights(x, lse2, scale, cap, gate, GATE: tl.constexpr, CAP: tl.constexpr):
+def weights(x, lse2, scale, cap, gate, bias, GATE: tl.constexpr, CAP: tl.constexpr, BIAS: tl.constexpr):
     """Softmax weights again from products ``x``, and the tanh of the soft-cap, for its derivative."""
     bent = x
     if CAP:
@@ -53,6 +54,8 @@ def _weights(x, lse2, scale, cap, gate, GATE: tl.constexpr, CAP: tl.constexpr):
         x = bent * (cap * LOG2E)
     else:
         x = x * (scale * LOG2E)
+    if BIAS:
+        x += bias * LOG2E
     if GATE:
         x += gate * LOG2E
     return tl.math.exp2(x - lse2), bent
@@ -61,12 +64,20 @@ def _weights(x, lse2, scale, cap, gate, GATE: tl.constexpr, CAP: tl.constexpr):
 @triton.jit
 def _key_step(
     dk, dv, dgate, k, v, q_desc, dout_desc, rows_desc, gate, first_query, head, H, column_start, column_span, scale, cap,
-    BM1: tl.constexpr, D: tl.constexpr, MASKED: tl.constexpr, GATE: tl.constexpr, CAP: tl.constexpr,
+    distances, BM1: tl.constexpr, D: tl.constexpr, MASKED: tl.constexpr, GATE: tl.constexpr, CAP: tl.constexpr,
+    BIAS: tl.constexpr, R: tl.constexpr,
 ):  # fmt: skip
     """Queries ``first_query`` to ``first_query + BM1`` of one head; all scores transposed, keys are rows."""
     q = q_desc.load([first_query, head * D])
     lse2 = rows_desc.load([head, first_query])
-    p, bent = _weights(tl.dot(k, q.T), lse2, scale, cap, gate[:, None], GATE, CAP)
+    bias = lse2
+    if BIAS:
+        bias_ptr, key, low, high, query_positions_ptr, Tq = distances
+        position = positions_of(query_positions_ptr, first_query, Tq, BM1)
+        side = side_of(-high, -low, -position, R, BM1)
+        table_ptr = bias_ptr + head * (2 * R + 1) + R
+        bias = bias_of(table_ptr, position[None, :], key[:, None], side, R, k.shape[0], BM1)
+    p, bent = weights(tl.dot(k, q.T), lse2, scale, cap, gate[:, None], bias, GATE, CAP, BIAS)
     if MASKED:
         query = first_query + tl.arange(0, BM1)
         seen = (query[None, :] - column_start[:, None]).to(tl.uint32) < column_span[:, None]
@@ -85,9 +96,10 @@ def _key_step(
 @triton.jit
 def _keys(
     first, kv_head, k_desc, v_desc, q_steps, dout_steps, rows_steps, dk_desc, dv_desc,
-    query_start_ptr, query_stop_ptr, gate_ptr, dgate_ptr, scale, cap, Tk, H, G,
+    query_start_ptr, query_stop_ptr, gate_ptr, dgate_ptr, scale, cap, Tq, Tk, H, G,
+    bias_ptr, query_positions_ptr, key_positions_ptr,
     BN: tl.constexpr, BM1: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, TREE: tl.constexpr, GATE: tl.constexpr,
-    CAP: tl.constexpr,
+    CAP: tl.constexpr, BIAS: tl.constexpr, R: tl.constexpr,
 ):  # fmt: skip
     """The program of keys: ``dk``, ``dv`` and ``dgate`` of ``BN`` keys of one key head."""
     last = tl.minimum(first + BN, Tk) - 1
@@ -113,6 +125,10 @@ def _keys(
     gate = tl.zeros([BN], tl.float32)
     if GATE:
         gate = tl.load(gate_ptr + key, mask=inside, other=0.0).to(tl.float32)
+    distances = None
+    if BIAS:
+        position = positions_of(key_positions_ptr, first, Tk, BN)
+        distances = (bias_ptr, position, tl.min(position, 0), tl.max(position, 0), query_positions_ptr, Tq)
     dk = tl.zeros([BN, DP], tl.float32)
     dv = tl.zeros([BN, DP], tl.float32)
     dgate = tl.zeros([BN], tl.float32)
@@ -121,18 +137,18 @@ def _keys(
         for m in tl.range(begin, whole_from, BM1):
             dk, dv, dgate = _key_step(
                 dk, dv, dgate, k, v, q_steps, dout_steps, rows_steps, gate, m, head, H, column_start, column_span, scale, cap,
-                BM1, D, True, GATE, CAP,
+                distances, BM1, D, True, GATE, CAP, BIAS, R,
             )  # fmt: skip
         if not TREE:
             for m in tl.range(whole_from, whole_to, BM1):
                 dk, dv, dgate = _key_step(
                     dk, dv, dgate, k, v, q_steps, dout_steps, rows_steps, gate, m, head, H, column_start, column_span, scale, cap,
-                    BM1, D, False, GATE, CAP,
+                    distances, BM1, D, False, GATE, CAP, BIAS, R,
                 )  # fmt: skip
             for m in tl.range(whole_to, end, BM1):
                 dk, dv, dgate = _key_step(
                     dk, dv, dgate, k, v, q_steps, dout_steps, rows_steps, gate, m, head, H, column_start, column_span, scale, cap,
-                    BM1, D, True, GATE, CAP,
+                    distances, BM1, D, True, GATE, CAP, BIAS, R,
                 )  # fmt: skip
     dk_desc.store([first, kv_head, 0], (dk * scale).to(dk_desc.dtype).reshape(BN, 1, DP))
     dv_desc.store([first, kv_head, 0], dv.to(dv_desc.dtype).reshape(BN, 1, DP))
@@ -142,18 +158,24 @@ def _keys(
 
 @triton.jit
 def _query_step(
-    dq, q, dout, k_desc, v_desc, lse2, delta, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start, row_span,
-    scale, cap, Tk,
+    dq, below, above, q, dout, k_desc, v_desc, lse2, delta, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start, row_span,
+    scale, cap, Tk, distances,
     BN2: tl.constexpr, D: tl.constexpr, MASKED: tl.constexpr, TREE: tl.constexpr, GATE: tl.constexpr,
-    CAP: tl.constexpr,
+    CAP: tl.constexpr, BIAS: tl.constexpr, R: tl.constexpr,
 ):  # fmt: skip
-    """Keys ``kv`` to ``kv + BN2``."""
+    """Keys ``kv`` to ``kv + BN2``; tiles of far keys add their sums to ``below`` and ``above``."""
     column = tl.arange(0, BN2)
     gate = lse2
     if GATE:
         gate = tl.load(gate_ptr + kv + column, mask=kv + column < Tk, other=0.0).to(tl.float32)[None, :]
     k = k_desc.load([kv, kv_head * D])
-    p, bent = _weights(tl.dot(q, k.T), lse2[:, None], scale, cap, gate, GATE, CAP)
+    bias = lse2
+    if BIAS:
+        table_ptr, position, low, high, key_positions_ptr = distances
+        key = positions_of(key_positions_ptr, kv, Tk, BN2)
+        side = side_of(low, high, key, R, BN2)
+        bias = bias_of(table_ptr, position[:, None], key[None, :], side, R, q.shape[0], BN2)
+    p, bent = weights(tl.dot(q, k.T), lse2[:, None], scale, cap, gate, bias, GATE, CAP, BIAS)
     if MASKED:
         seen = (column[None, :] + (kv - row_start)[:, None]).to(tl.uint32) < row_span[:, None]
         if TREE:
@@ -162,19 +184,24 @@ def _query_step(
         p = tl.where(seen, p, 0.0)
     v = v_desc.load([kv, kv_head * D])
     ds = p * (tl.dot(dout, v.T) - delta[:, None])
+    if BIAS:
+        total = tl.sum(ds, 1)
+        below += tl.where(side < 0, total, 0.0)
+        above += tl.where(side > 0, total, 0.0)
     if CAP:
         ds = ds * (1.0 - bent * bent)
-    return tl.dot(ds.to(k.dtype), k, dq)
+    return tl.dot(ds.to(k.dtype), k, dq), below, above
 
 
 @triton.jit
 def _queries(
     first, head, q_desc, dout_desc, k_steps, v_steps, dq_desc, rows_ptr,
     key_start_ptr, key_stop_ptr, query_stop_ptr, gate_ptr, scale, cap, Tq, Tk, H, G, padded,
+    bias_ptr, query_positions_ptr, key_positions_ptr, far_ptr,
     BM: tl.constexpr, BN2: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, TREE: tl.constexpr, GATE: tl.constexpr,
-    CAP: tl.constexpr,
+    CAP: tl.constexpr, BIAS: tl.constexpr, R: tl.constexpr,
 ):  # fmt: skip
-    """The program of queries: ``dq`` of ``BM`` queries of one head."""
+    """The program of queries: ``dq`` of ``BM`` queries of one head, and the sums of their far tiles."""
     last = tl.minimum(first + BM, Tq) - 1
     row = first + tl.arange(0, BM)
     inside = row < Tq
@@ -189,13 +216,20 @@ def _queries(
     dout = own(dout_desc, first, head, D, DP)
     lse2 = tl.load(place)
     delta = tl.load(place + H.to(tl.int64) * padded)
+    distances = None
+    if BIAS:
+        position = positions_of(query_positions_ptr, first, Tq, BM)
+        table_ptr = bias_ptr + head * (2 * R + 1) + R
+        distances = (table_ptr, position, tl.min(position, 0), tl.max(position, 0), key_positions_ptr)
+    below = tl.zeros([BM], tl.float32)
+    above = tl.zeros([BM], tl.float32)
     dq = tl.zeros([BM, DP], tl.float32)
     if TREE:
         for kv in tl.range(begin, end, BN2):
             if reaches(query_stop_ptr, kv, first, Tk, BN2):
-                dq = _query_step(
-                    dq, q, dout, k_steps, v_steps, lse2, delta, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start,
-                    row_span, scale, cap, Tk, BN2, D, True, True, GATE, CAP,
+                dq, below, above = _query_step(
+                    dq, below, above, q, dout, k_steps, v_steps, lse2, delta, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start,
+                    row_span, scale, cap, Tk, distances, BN2, D, True, True, GATE, CAP, BIAS, R,
                 )  # fmt: skip
     else:
         shared_start = tl.minimum(tl.load(key_start_ptr + last), end)
@@ -203,21 +237,25 @@ def _queries(
         whole_from = begin + tl.cdiv(tl.maximum(shared_start - begin, 0), BN2) * BN2
         whole_to = whole_from + tl.maximum(shared_stop - whole_from, 0) // BN2 * BN2
         for kv in tl.range(begin, whole_from, BN2):
-            dq = _query_step(
-                dq, q, dout, k_steps, v_steps, lse2, delta, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start,
-                row_span, scale, cap, Tk, BN2, D, True, False, GATE, CAP,
+            dq, below, above = _query_step(
+                dq, below, above, q, dout, k_steps, v_steps, lse2, delta, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start,
+                row_span, scale, cap, Tk, distances, BN2, D, True, False, GATE, CAP, BIAS, R,
             )  # fmt: skip
         for kv in tl.range(whole_from, whole_to, BN2):
-            dq = _query_step(
-                dq, q, dout, k_steps, v_steps, lse2, delta, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start,
-                row_span, scale, cap, Tk, BN2, D, False, False, GATE, CAP,
+            dq, below, above = _query_step(
+                dq, below, above, q, dout, k_steps, v_steps, lse2, delta, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start,
+                row_span, scale, cap, Tk, distances, BN2, D, False, False, GATE, CAP, BIAS, R,
             )  # fmt: skip
         for kv in tl.range(whole_to, end, BN2):
-            dq = _query_step(
-                dq, q, dout, k_steps, v_steps, lse2, delta, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start,
-                row_span, scale, cap, Tk, BN2, D, True, False, GATE, CAP,
+            dq, below, above = _query_step(
+                dq, below, above, q, dout, k_steps, v_steps, lse2, delta, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start,
+                row_span, scale, cap, Tk, distances, BN2, D, True, False, GATE, CAP, BIAS, R,
             )  # fmt: skip
     dq_desc.store([first, head, 0], (dq * scale).to(dq_desc.dtype).reshape(BM, 1, DP))
+    if BIAS:
+        far = far_ptr + (head.to(tl.int64) * tl.cdiv(Tq, BM) + first // BM) * 2
+        tl.store(far, tl.sum(below, 0))
+        tl.store(far + 1, tl.sum(above, 0))
 
 
 @triton.jit(do_not_specialize=["Tq", "Tk", "H", "G", "tiles", "HEADS_TOGETHER", "padded"])
@@ -225,10 +263,12 @@ def attention_backward(
     q_desc, dout_desc, k_steps, v_steps, dq_desc, k_desc, v_desc, q_steps, dout_steps, rows_steps, dk_desc, dv_desc,
     rows_ptr, key_start_ptr, key_stop_ptr, query_start_ptr, query_stop_ptr, query_tiles_ptr, key_tiles_ptr,
     gate_ptr, dgate_ptr, scale, cap, Tq, Tk, H, G, tiles, HEADS_TOGETHER, padded,
+    bias_ptr, query_positions_ptr, key_positions_ptr, far_ptr,
     BN: tl.constexpr, BM1: tl.constexpr, BM: tl.constexpr, BN2: tl.constexpr,
     D: tl.constexpr, DP: tl.constexpr, TREE: tl.constexpr, GATE: tl.constexpr, CAP: tl.constexpr,
+    BIAS: tl.constexpr, R: tl.constexpr,
 ):  # fmt: skip
-    """``dq`` ``(Tq, H, D)``, ``dk`` and ``dv`` ``(Tk, H / G, D)``, ``dgate`` ``(H / G, Tk)``."""
+    """``dq`` ``(Tq, H, D)``, ``dk`` and ``dv`` ``(Tk, H / G, D)``, ``dgate`` ``(H / G, Tk)``, ``far`` of ``table.py``."""
     KEYS: tl.constexpr = TILE // BN  # programs of a tile and key head
     QUERIES: tl.constexpr = TILE // BM
     each = KEYS + G * QUERIES
@@ -245,8 +285,8 @@ def attention_backward(
             if first < Tk:
                 _keys(
                     first, kv_head, k_desc, v_desc, q_steps, dout_steps, rows_steps, dk_desc, dv_desc,
-                    query_start_ptr, query_stop_ptr, gate_ptr, dgate_ptr, scale, cap, Tk, H, G,
-                    BN, BM1, D, DP, TREE, GATE, CAP,
+                    query_start_ptr, query_stop_ptr, gate_ptr, dgate_ptr, scale, cap, Tq, Tk, H, G,
+                    bias_ptr, query_positions_ptr, key_positions_ptr, BN, BM1, D, DP, TREE, GATE, CAP, BIAS, R,
                 )  # fmt: skip
     else:
         part -= KEYS
@@ -256,5 +296,5 @@ def attention_backward(
                 _queries(
                     first, kv_head * G + part // QUERIES, q_desc, dout_desc, k_steps, v_steps, dq_desc, rows_ptr,
                     key_start_ptr, key_stop_ptr, query_stop_ptr, gate_ptr, scale, cap, Tq, Tk, H, G, padded,
-                    BM, BN2, D, DP, TREE, GATE, CAP,
+                    bias_ptr, query_positions_ptr, key_positions_ptr, far_ptr, BM, BN2, D, DP, TREE, GATE, CAP, BIAS, R,
                 )  # fmt: skip

@@ -6,7 +6,7 @@ middle, which every row sees whole, need no mask: three loops, and only the oute
 compares always, and leaves out tiles of other branches.
 
 Scores are kept in units of log 2: ``exp2(x * unit - m * unit)``, where ``unit`` is ``scale * log2(e)`` for plain
-scores, and 1 where a soft-cap or a gate has already brought them there.
+scores, and 1 where a soft-cap, a gate or a bias has already brought them there.
 
 Legend: ``Tq``, ``Tk`` packed tokens, ``H`` heads, ``G`` query heads for each key head, ``D`` head dimension (``DP``
 rounded up to a power of two), ``BM`` queries and ``BN`` keys of a tile.
@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+
+from tersely.kernels.attention.triton.distance import bias_of, positions_of, side_of
 
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
@@ -65,8 +67,9 @@ def tanh(x):
 @triton.jit
 def _step(
     acc, norm, peak, q, k_desc, v_desc, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start, row_span,
-    scale, cap, unit, Tk,
+    scale, cap, unit, Tk, distances,
     BN: tl.constexpr, D: tl.constexpr, MASKED: tl.constexpr, TREE: tl.constexpr, GATE: tl.constexpr, CAP: tl.constexpr,
+    BIAS: tl.constexpr, R: tl.constexpr,
 ):  # fmt: skip
     """Online softmax over keys ``kv`` to ``kv + BN``."""
     k = k_desc.load([kv, kv_head * D])
@@ -74,8 +77,13 @@ def _step(
     column = tl.arange(0, BN)
     if CAP:
         x = tanh(x * (scale / cap)) * (cap * LOG2E)
-    elif GATE:
+    elif GATE or BIAS:
         x = x * (scale * LOG2E)
+    if BIAS:
+        table_ptr, position, low, high, key_positions_ptr = distances
+        key = positions_of(key_positions_ptr, kv, Tk, BN)
+        side = side_of(low, high, key, R, BN)
+        x += bias_of(table_ptr, position[:, None], key[None, :], side, R, x.shape[0], BN) * LOG2E
     if GATE:
         x += tl.load(gate_ptr + kv + column, mask=kv + column < Tk, other=0.0)[None, :] * LOG2E
     if MASKED:
@@ -99,9 +107,9 @@ def _step(
 @triton.jit(do_not_specialize=["Tq", "Tk", "H", "G", "tiles", "HEADS_TOGETHER"])
 def attention_forward(
     q_desc, k_desc, v_desc, out_desc, lse_ptr, key_start_ptr, key_stop_ptr, query_stop_ptr, tiles_ptr, gate_ptr, sink_ptr,
-    scale, cap, Tq, Tk, H, G, tiles, HEADS_TOGETHER,
+    scale, cap, Tq, Tk, H, G, tiles, HEADS_TOGETHER, bias_ptr, query_positions_ptr, key_positions_ptr,
     BM: tl.constexpr, BN: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
-    TREE: tl.constexpr, GATE: tl.constexpr, CAP: tl.constexpr, SINK: tl.constexpr,
+    TREE: tl.constexpr, GATE: tl.constexpr, CAP: tl.constexpr, SINK: tl.constexpr, BIAS: tl.constexpr, R: tl.constexpr,
 ):  # fmt: skip
     """``out`` ``(Tq, H, D)`` and ``lse`` ``(H, Tq)``, fp32, natural logarithm; rows that see nothing: 0 and -inf."""
     first, head = place(tl.program_id(0), tiles, tiles_ptr, H, HEADS_TOGETHER, BM)
@@ -115,9 +123,14 @@ def attention_forward(
     row_span = tl.maximum(row_stop - row_start, 0).to(tl.uint32)
     begin = tl.load(key_start_ptr + first)
     end = tl.load(key_stop_ptr + last)
-    unit = 1.0 if (CAP or GATE) else scale * LOG2E
+    unit = 1.0 if (CAP or GATE or BIAS) else scale * LOG2E
     kv_head = head // G
     q = own(q_desc, first, head, D, DP)
+    distances = None
+    if BIAS:
+        position = positions_of(query_positions_ptr, first, Tq, BM)
+        table_ptr = bias_ptr + head * (2 * R + 1) + R
+        distances = (table_ptr, position, tl.min(position, 0), tl.max(position, 0), key_positions_ptr)
     acc = tl.zeros([BM, DP], tl.float32)
     if SINK:
         peak = tl.zeros([BM], tl.float32) + tl.load(sink_ptr + head) * LOG2E / unit
@@ -130,7 +143,7 @@ def attention_forward(
             if reaches(query_stop_ptr, kv, first, Tk, BN):
                 acc, norm, peak = _step(
                     acc, norm, peak, q, k_desc, v_desc, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start, row_span,
-                    scale, cap, unit, Tk, BN, D, True, True, GATE, CAP,
+                    scale, cap, unit, Tk, distances, BN, D, True, True, GATE, CAP, BIAS, R,
                 )  # fmt: skip
     else:
         shared_start = tl.minimum(tl.load(key_start_ptr + last), end)  # from here on every row sees all,
@@ -140,17 +153,17 @@ def attention_forward(
         for kv in tl.range(begin, whole_from, BN):
             acc, norm, peak = _step(
                 acc, norm, peak, q, k_desc, v_desc, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start, row_span,
-                scale, cap, unit, Tk, BN, D, True, False, GATE, CAP,
+                scale, cap, unit, Tk, distances, BN, D, True, False, GATE, CAP, BIAS, R,
             )  # fmt: skip
         for kv in tl.range(whole_from, whole_to, BN):
             acc, norm, peak = _step(
                 acc, norm, peak, q, k_desc, v_desc, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start, row_span,
-                scale, cap, unit, Tk, BN, D, False, False, GATE, CAP,
+                scale, cap, unit, Tk, distances, BN, D, False, False, GATE, CAP, BIAS, R,
             )  # fmt: skip
         for kv in tl.range(whole_to, end, BN):
             acc, norm, peak = _step(
                 acc, norm, peak, q, k_desc, v_desc, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start, row_span,
-                scale, cap, unit, Tk, BN, D, True, False, GATE, CAP,
+                scale, cap, unit, Tk, distances, BN, D, True, False, GATE, CAP, BIAS, R,
             )  # fmt: skip
     blind = norm == 0.0
     lse = tl.where(blind, float("-inf"), (peak * unit + tl.math.log2(norm)) * LN2)

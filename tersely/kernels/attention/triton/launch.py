@@ -17,9 +17,14 @@ from tersely.kernels.attention.intervals import TILE
 from tersely.kernels.attention.triton.backward import attention_backward, attention_rows
 from tersely.kernels.attention.triton.forward import attention_forward
 from tersely.kernels.attention.triton.short import attention_backward_short
+from tersely.kernels.attention.triton.table import attention_table
 
 HEADS_TOGETHER = 4
 """Heads that go through the tiles side by side: more share the cache worse, fewer leave the device idle at the end."""
+
+
+LOOKED_UP = 64
+"""Distances that the gradient of a bias is summed for at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,15 +59,19 @@ class ShortTiles:
     stages: int = 2
 
 
-def forward_tiles(head_dim: int) -> ForwardTiles:
-    """What was fastest on Hopper for a head dimension (a power of two)."""
+def forward_tiles(head_dim: int, biased: bool = False) -> ForwardTiles:
+    """What was fastest on Hopper for a head dimension (a power of two); with a bias, what keeps to its registers."""
+    if biased and head_dim <= 128:
+        return ForwardTiles(BM=64, BN=32, warps=4, stages=3)
     if head_dim > 128:
         return ForwardTiles(BM=128, BN=64, warps=8, stages=2)
     return ForwardTiles(BM=64, BN=64, warps=4, stages=3)
 
 
-def backward_tiles(head_dim: int) -> BackwardTiles:
-    """What was fastest on Hopper for a head dimension (a power of two)."""
+def backward_tiles(head_dim: int, biased: bool = False) -> BackwardTiles:
+    """What was fastest on Hopper for a head dimension (a power of two); with a bias, what keeps to its registers."""
+    if biased and head_dim <= 128:
+        return BackwardTiles(BN=64, BM1=32, BM=64, BN2=64 if head_dim <= 64 else 32, warps=8, stages=2)
     if head_dim > 128:
         return BackwardTiles(BN=64, BM1=32, BM=64, BN2=32, warps=8, stages=2)
     if head_dim > 64:
@@ -85,13 +94,15 @@ def forward(
     if not k.numel():
         return _blind(out, lse, sink)
     DP = _padded(D)
-    t = tiles or forward_tiles(DP)
+    t = tiles or forward_tiles(DP, bias is not None)
+    table, places, R = _table(bias, positions)
     attention_forward[(bounds.query_tiles.shape[0] * (TILE // t.BM) * H,)](
         _rows(q, t.BM, DP), _rows(k, t.BN, DP), _rows(v, t.BN, DP), _written(out, t.BM, DP), lse,
         bounds.key_start, bounds.key_stop, bounds.query_stop, bounds.query_tiles,
         lse if gate is None else gate, lse if sink is None else sink,
-        scale, softcap, Tq, Tk, H, H // KH, bounds.query_tiles.shape[0], _together(H, H // KH),
+        scale, softcap, Tq, Tk, H, H // KH, bounds.query_tiles.shape[0], _together(H, H // KH), table, *places,
         BM=t.BM, BN=t.BN, D=D, DP=DP, TREE=bounds.tree, GATE=gate is not None, CAP=softcap != 0, SINK=sink is not None,
+        BIAS=bias is not None, R=R,
         num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
     return out, lse
@@ -103,7 +114,7 @@ def backward(
     bias: Tensor | None = None, positions: tuple[Tensor, Tensor] | None = None, tiles: BackwardTiles | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:  # fmt: skip
     """``dq``, ``dk``, ``dv``, ``dgate`` and ``dbias``; arguments as in ``reference.backward``."""
-    if tiles is None and takes_short(q, k, bounds, softcap=softcap, gate=gate, dlse=dlse):
+    if tiles is None and takes_short(q, k, bounds, softcap=softcap, gate=gate, dlse=dlse, bias=bias):
         return *backward_short(dout, q, k, v, out, lse, bounds, scale=scale), None, None
     Tq, H, D = q.shape
     Tk, KH, _ = k.shape
@@ -117,7 +128,7 @@ def backward(
             *(None if x is None else torch.zeros_like(x) for x in (gate, bias)),
         )
     DP = _padded(D)
-    t = tiles or backward_tiles(DP)
+    t = tiles or backward_tiles(DP, bias is not None)
     padded = triton.cdiv(Tq, TILE) * TILE
     rows = torch.empty(2, H, padded, dtype=torch.float32, device=q.device)
     attention_rows[(padded // 64, H)](
@@ -126,6 +137,13 @@ def backward(
     )  # fmt: skip
     blocks = max(bounds.query_tiles.shape[0], bounds.key_tiles.shape[0])
     G = H // KH
+    table, places, R = _table(bias, positions)
+    far = (
+        None
+        if bias is None
+        else torch.empty(H, triton.cdiv(Tq, t.BM), 2, dtype=torch.float32, device=q.device)
+    )
+    options = dict(D=D, DP=DP, TREE=bounds.tree, GATE=gate is not None, CAP=softcap != 0, R=R)
     attention_backward[(blocks * KH * (TILE // t.BN + G * (TILE // t.BM)),)](
         *(_rows(x, t.BM, DP) for x in (q, dout)), *(_rows(x, t.BN2, DP) for x in (k, v)), _written(dq, t.BM, DP),
         *(_rows(x, t.BN, DP) for x in (k, v)), *(_rows(x, t.BM1, DP) for x in (q, dout)),
@@ -133,19 +151,30 @@ def backward(
         *(_written(x, t.BN, DP) for x in (dk, dv)), rows,
         bounds.key_start, bounds.key_stop, bounds.query_start, bounds.query_stop, bounds.query_tiles,
         bounds.key_tiles, lse if gate is None else gate, lse if dgate is None else dgate,
-        scale, softcap, Tq, Tk, H, G, blocks, _together(KH, 1), padded,
-        BN=t.BN, BM1=t.BM1, BM=t.BM, BN2=t.BN2, D=D, DP=DP,
-        TREE=bounds.tree, GATE=gate is not None, CAP=softcap != 0,
+        scale, softcap, Tq, Tk, H, G, blocks, _together(KH, 1), padded, table, *places, far,
+        BN=t.BN, BM1=t.BM1, BM=t.BM, BN2=t.BN2, BIAS=bias is not None, **options,
         num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
-    return dq, dk, dv, None if dgate is None else dgate.sum(0), None
+    dbias = None
+    if far is not None:
+        size = max(LOOKED_UP, triton.next_power_of_2(2 * R + 1))
+        sums = torch.empty(*far.shape[:2], size, dtype=torch.float32, device=q.device)
+        attention_table[(far.shape[1], H)](
+            *(_rows(x, t.BM, DP) for x in (q, dout)), *(_rows(x, t.BN2, DP) for x in (k, v)), rows, far, sums,
+            table, *places, bounds.key_start, bounds.key_stop, bounds.query_stop, lse if gate is None else gate,
+            scale, softcap, Tq, Tk, H, G, padded,
+            BM=t.BM, BN=t.BN2, TABLE=size, W=LOOKED_UP, **options, num_warps=t.warps, num_stages=1,
+        )  # fmt: skip
+        dbias = sums[:, :, : 2 * R + 1].sum(1)
+    return dq, dk, dv, None if dgate is None else dgate.sum(0), dbias
 
 
 def takes_short(
-    q: Tensor, k: Tensor, bounds: Boundaries, *, softcap: float, gate: Tensor | None, dlse: Tensor | None
-) -> bool:
+    q: Tensor, k: Tensor, bounds: Boundaries, *,
+    softcap: float, gate: Tensor | None, dlse: Tensor | None, bias: Tensor | None = None,
+) -> bool:  # fmt: skip
     """Whether ``backward_short`` is for this call: short documents, plain scores, a key head for each query head."""
-    plain = not softcap and gate is None and dlse is None and not bounds.tree
+    plain = not softcap and gate is None and bias is None and dlse is None and not bounds.tree
     fits = q.shape[1] == k.shape[1] and q.shape[2] <= 128
     return plain and fits and q.shape[0] <= LONGEST_SHORT * bounds.documents
 
@@ -188,6 +217,15 @@ def _rows(x: Tensor, rows: int, width: int) -> TensorDescriptor:
 def _written(x: Tensor, rows: int, width: int) -> TensorDescriptor:
     """Tiles to write, of ``rows`` tokens of one head; what lies past the tensor is not written."""
     return TensorDescriptor(x, list(x.shape), list(x.stride()), [rows, 1, width])
+
+
+def _table(
+    bias: Tensor | None, positions: tuple[Tensor, Tensor] | None
+) -> tuple[Tensor | None, tuple[Tensor | None, Tensor | None], int]:
+    """The bias and the positions as kernels read them, and the longest distance; nothing without a bias."""
+    if bias is None or positions is None:
+        return None, (None, None), 0
+    return bias.contiguous(), (positions[0].contiguous(), positions[1].contiguous()), bias.shape[1] // 2
 
 
 def _padded(head_dim: int) -> int:
