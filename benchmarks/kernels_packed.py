@@ -21,6 +21,7 @@ from report import arguments, publish
 from tersely.kernels import (
     compact,
     cross_entropy,
+    exponential_smoothing,
     packed_cross_entropy,
     rotary,
     scatter_back,
@@ -29,6 +30,7 @@ from tersely.kernels import (
 )
 from tersely.kernels.loss.cross_entropy import row_gradients, row_losses
 from tersely.kernels.segment.pool import softmax_pool, softmax_pool_backward
+from tersely.kernels.smooth.operators import recurrence, recurrence_backward
 
 SLOW = 0.05
 """Seconds from which a call is timed once only."""
@@ -66,7 +68,7 @@ def main():
             for case in segment_cases(setting, channels, lengths):
                 checked = setting.dry or lengths.max() < 300
                 rows += measured(setting, case._replace(checked=checked), f"{channels} {name}", rate)
-        for case in compact_cases(setting, channels):
+        for case in (*compact_cases(setting, channels), *smooth_cases(setting, channels)):
             rows += measured(setting, case, f"{channels}", rate)
     for case, size in model_cases(setting):
         rows += measured(setting, case, size, rate)
@@ -153,6 +155,19 @@ def compact_cases(setting, channels):
     yield Case("scatter_back", 2 * (kept + tokens) * channels,
                partial(scatter_back, out.values, out.source, tokens),
                {"index_copy": lambda: torch.zeros_like(values).index_copy_(0, out.source, out.values)})  # fmt: skip
+
+
+def smooth_cases(setting, channels):
+    """A running average over words of five bytes, and its gradients."""
+    tokens = setting.tokens
+    bounds = torch.tensor([0, tokens // 3, tokens], dtype=torch.int32, device=setting.device)
+    values, weights = normal(setting, tokens, channels), torch.rand(tokens, device=setting.device)
+    weights = torch.where(torch.rand_like(weights) < 0.2, weights, 0)
+    moved, decay = 4 * tokens * channels, 1 - weights
+    yield Case("exponential_smoothing", moved, partial(exponential_smoothing, values, weights, bounds), {})
+    out = recurrence(values, decay, weights, "auto")
+    yield Case("smoothing backward", 2 * moved,
+               lambda backend="auto": recurrence_backward(values, values, out, decay, weights, backend)[0], {})  # fmt: skip
 
 
 def model_cases(setting):

@@ -15,6 +15,7 @@ from tersely.kernels import (
     compact,
     cross_entropy,
     decode_attention,
+    exponential_smoothing,
     packed_cross_entropy,
     pad,
     rotary,
@@ -66,6 +67,9 @@ def others():
     angles = torch.rand(1024, 32, device=DEVICE)
     for turned in rotary(random(tokens, 4, 64), random(tokens, 2, 64), angles.cos(), angles.sin(), cu):
         turned.sum().backward(retain_graph=True)
+    for columns in (40, 200):
+        weights = torch.rand(tokens, device=DEVICE, requires_grad=True)
+        exponential_smoothing(random(tokens, columns), weights, cu).sum().backward()
     labels = torch.randint(1000, (tokens,), device=DEVICE)
     cross_entropy(random(tokens, 1000), labels).sum().backward()
     packed_cross_entropy(random(tokens, 64), random(1000, 64), labels, shift=True, cu_seqlens=cu).backward()

@@ -51,6 +51,7 @@ def test_the_command_line_page_is_current(root):
         "docs/inference.md",
         "docs/equal_info.md",
         "docs/swap.md",
+        "docs/byte_models.md",
     ],
 )
 def test_links_lead_somewhere(root, page):

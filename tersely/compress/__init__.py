@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 from tersely.compress.equal_info import EqualInfoTokenizer as EqualInfoTokenizer
 
 if TYPE_CHECKING:
+    from tersely.compress.merge.lm import MergingLM as MergingLM
+    from tersely.compress.merge.lm import MergingLMConfig as MergingLMConfig
     from tersely.compress.merge.t5 import MergingByT5 as MergingByT5
     from tersely.compress.merge.t5 import MergingByT5Config as MergingByT5Config
 
 _MODELS = {
     "MergingByT5": "tersely.compress.merge.t5",
     "MergingByT5Config": "tersely.compress.merge.t5",
+    "MergingLM": "tersely.compress.merge.lm",
+    "MergingLMConfig": "tersely.compress.merge.lm",
 }
 
 

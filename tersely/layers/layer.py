@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Queries, keys and values ``(T, H, D)``, before rotation, to what was seen, ``(T, H, D)``."""
+"""Queries, keys and values ``(T, H, D)``, before rotation, to what was seen, ``(T, H, D)``, or by some rows of it."""
 
 
 class Layer(nn.Module):
@@ -35,9 +35,10 @@ class Layer(nn.Module):
         self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
 
-    def forward(self, x: Tensor, attend: Attend) -> Tensor:
-        """``(T, C)`` to ``(T, C)``."""
-        qkv = self.qkv(self.attention_norm(x)).view(len(x), 3, self.heads, -1)
+    def forward(self, x: Tensor, attend: Attend, rows: Tensor | None = None) -> Tensor:
+        """``(T, C)`` to ``(T, C)``; or to ``(n, C)``, the ``rows`` ``(n,)`` whose queries ``attend`` takes."""
+        qkv = self.qkv(self.attention_norm(x)).unflatten(1, (3, self.heads, -1))
+        x = x if rows is None else x.index_select(0, rows)
         x = x + self.out(attend(*qkv.unbind(1)).flatten(1))
         gate, up = self.gate_up(self.mlp_norm(x)).chunk(2, dim=-1)
         return x + self.down(torch.nn.functional.silu(gate) * up)

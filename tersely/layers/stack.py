@@ -68,6 +68,7 @@ class Stack(nn.Module):
             ``(T, C)``.
         """
         cos, sin = self._angles(position_ids)
+        x = self._stream(x)
         for number, layer in enumerate(self.layers):
 
             def attend(q: Tensor, k: Tensor, v: Tensor, number: int = number) -> Tensor:
@@ -77,6 +78,37 @@ class Stack(nn.Module):
                 return varlen_attention(q, k, v, bounds)
 
             x = layer(x, attend)
+        return self.norm(x)
+
+    def read(
+        self, x: Tensor, bounds: Boundaries, position_ids: Tensor, rows: Tensor, rows_bounds: Boundaries
+    ) -> Tensor:
+        """Some rows of what ``forward`` gives; the last layer, which there must be, computes no others.
+
+        Args:
+            x: ``(T, C)``.
+            bounds: who sees whom in all layers but the last.
+            position_ids: ``(T,)``, integers.
+            rows: int64, ``(n,)``.
+            rows_bounds: which of all positions these rows see.
+
+        Returns:
+            ``(n, C)``.
+        """
+        cos, sin = self._angles(position_ids)
+        x = self._stream(x)
+
+        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return varlen_attention(*rotary(q, k, cos, sin), v, bounds)
+
+        def attend_from_rows(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            q, k = rotary(q, k, cos, sin)
+            return varlen_attention(q.index_select(0, rows), k, v, rows_bounds)
+
+        for layer in self.layers[:-1]:
+            x = layer(x, attend)
+        for layer in self.layers[-1:]:
+            x = layer(x, attend_from_rows, rows)
         return self.norm(x)
 
     def step(self, x: Tensor, cache: StackCache, rows: Tensor | None = None, window: int = -1) -> Tensor:
@@ -93,6 +125,7 @@ class Stack(nn.Module):
         """
         rows = torch.arange(cache.sequences, device=x.device) if rows is None else rows
         cos, sin = self._angles(cache.open(rows))
+        x = self._stream(x)
         for number, layer in enumerate(self.layers):
 
             def attend(q: Tensor, k: Tensor, v: Tensor, number: int = number) -> Tensor:
@@ -114,6 +147,10 @@ class Stack(nn.Module):
             like.dtype,
             like.device,
         )
+
+    def _stream(self, x: Tensor) -> Tensor:
+        """``x`` in the dtype of the weights, which layers add to: float32 under autocast, and what its norms are fused for."""
+        return x.to(self.norm.weight.dtype)
 
     def _angles(self, position_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines of each position, ``(T, D / 2)``."""

@@ -86,6 +86,18 @@ def test_steps_come_to_what_all_positions_at_once_give(documents):
         torch.testing.assert_close(torch.stack(found), wanted, atol=1e-4, rtol=1e-4)
 
 
+def test_under_autocast_layers_add_in_the_dtype_of_the_weights(documents):
+    stack, values, cu_seqlens, positions = documents
+    bounds = Boundaries.from_cu_seqlens(cu_seqlens, len(values), causal=True)
+    stack, values = stack.float(), values.float() / 10
+    with torch.no_grad():
+        wanted = stack(values, bounds, positions)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = stack(values.bfloat16(), bounds, positions)
+    assert found.dtype == torch.float32
+    assert (found - wanted).norm() < 0.05 * wanted.norm()
+
+
 def test_heads_that_do_not_fit_are_refused():
     with pytest.raises(UsageError, match="5 heads"):
         Stack(24, 1, 5)
