@@ -16,4 +16,5 @@ from tersely.kernels.pad import unpad as unpad
 from tersely.kernels.rotary import rotary as rotary
 from tersely.kernels.segment import segment_expand as segment_expand
 from tersely.kernels.segment import segment_reduce as segment_reduce
+from tersely.kernels.smooth import exponential_smoothing as exponential_smoothing
 from tersely.kernels.transformers import register_with_transformers as register_with_transformers

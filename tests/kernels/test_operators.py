@@ -14,6 +14,7 @@ from tersely.kernels.rotary.operators import rotary_in_place, rotary_new
 from tersely.kernels.segment.expand import expand_rows
 from tersely.kernels.segment.pool import softmax_pool, softmax_pool_backward
 from tersely.kernels.segment.reduce import reduce_rows, select_rows
+from tersely.kernels.smooth.smooth import smooth_backward, smooth_rows
 
 NAMES = list(calls())
 
@@ -31,6 +32,10 @@ def operator_calls():
     yield select_rows, (rows.detach(), torch.zeros(6, 6, dtype=torch.int32), bounds, 430, "auto")
     yield softmax_pool, (values, weights, bounds, "auto")
     yield softmax_pool_backward, (rows.detach(), values.detach(), weights.detach(), *pooled, bounds, "auto")
+    shares = torch.rand(430, requires_grad=True)
+    yield smooth_rows, (values, shares, bounds, "auto")
+    smoothed = smooth_rows(values.detach(), shares.detach(), bounds, "auto")
+    yield smooth_backward, (smoothed, values.detach(), shares.detach(), smoothed, bounds, "auto")
     yield compact_plan, (keep, bounds, 250, "auto")
     yield invert_rows, (source, 430, "auto")
     yield move_rows, (values, source, target, "auto")

@@ -8,6 +8,7 @@ import torch
 from tersely.kernels import (
     compact,
     cross_entropy,
+    exponential_smoothing,
     packed_cross_entropy,
     pad,
     rotary,
@@ -51,6 +52,12 @@ def calls(device="cpu", backend="auto", dtype=torch.float32, second=False):
     found["segment_expand"] = (
         lambda values, bounds: segment_expand(values, bounds, TOKENS, backend=backend),
         [floats(6, 5), cu_seqlens],
+    )
+    found["exponential_smoothing"] = (
+        lambda values, weights, bounds: exponential_smoothing(
+            values, weights.sigmoid(), bounds, backend=backend
+        ),
+        [tokens, floats(TOKENS), cu_seqlens],
     )
     found["compact"] = (
         lambda values, keep, bounds: compact(values, keep, bounds, 250, backend=backend),

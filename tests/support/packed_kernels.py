@@ -6,7 +6,7 @@ TYPES = {
     "cu_seqlens": "*i32", "weights": "*fp32", "grad_weights": "*fp32", "lse": "*fp32", "partial": "*fp32",
     "partial_norms": "*fp32", "best_rows": "*i32", "partial_rows": "*i32", "only_rows": "*i32", "source": "*i64",
     "target": "*i64", "bounds": "*i32", "crossings": "*i64", "counts": "*i64", "flags": "*u8", "position_ids": "*i64", "labels": "*i64",
-    "cos": "*fp32", "sin": "*fp32", "losses": "*fp32", "norms": "*fp32", "scale": "*fp32",
+    "states": "*fp32", "left": "*fp32", "shares": "*fp32", "cos": "*fp32", "sin": "*fp32", "losses": "*fp32", "norms": "*fp32", "scale": "*fp32",
 }  # fmt: skip
 VALUES = ("values", "out", "grad", "grad_values", "q", "k", "q_out", "k_out", "logits", "grad_logits")
 FLOATS = ("softcap",)
