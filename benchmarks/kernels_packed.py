@@ -21,14 +21,17 @@ from report import arguments, publish
 from tersely.kernels import (
     compact,
     cross_entropy,
+    exponential_smoothing,
     packed_cross_entropy,
     rotary,
     scatter_back,
     segment_expand,
     segment_reduce,
+    varlen_attention,
 )
 from tersely.kernels.loss.cross_entropy import row_gradients, row_losses
 from tersely.kernels.segment.pool import softmax_pool, softmax_pool_backward
+from tersely.kernels.smooth.smooth import smooth_backward
 
 SLOW = 0.05
 """Seconds from which a call is timed once only."""
@@ -63,7 +66,9 @@ def main():
     rows = []
     for channels in setting.channels:
         for name, lengths in layouts(setting.tokens).items():
-            for case in segment_cases(setting, channels, lengths):
+            for case in (
+                *segment_cases(setting, channels, lengths), *smooth_cases(setting, channels, lengths)
+            ):  # fmt: skip
                 checked = setting.dry or lengths.max() < 300
                 rows += measured(setting, case._replace(checked=checked), f"{channels} {name}", rate)
         for case in compact_cases(setting, channels):
@@ -139,6 +144,19 @@ def segment_cases(setting, channels, lengths):
                {})  # fmt: skip
 
 
+def smooth_cases(setting, channels, lengths):
+    """Smoothing along the documents, and its gradients."""
+    tokens = setting.tokens
+    bounds = torch.from_numpy(np.append(0, np.cumsum(lengths))).to(setting.device, torch.int32)
+    values, grad = normal(setting, tokens, channels), normal(setting, tokens, channels)
+    weights = torch.rand(tokens, device=setting.device)
+    out = exponential_smoothing(values, weights, bounds)
+    large = 2 * tokens * channels
+    yield Case("smoothing", 2 * large, partial(exponential_smoothing, values, weights, bounds), {})
+    yield Case("smoothing backward", 4 * large,
+               lambda backend="auto": smooth_backward(grad, values, weights, out, bounds, backend)[0], {})  # fmt: skip
+
+
 def compact_cases(setting, channels):
     """Half of the rows kept, and put back."""
     tokens = setting.tokens
@@ -158,6 +176,8 @@ def compact_cases(setting, channels):
 def model_cases(setting):
     """What stands around attention: rotary embedding and the loss; with their sizes."""
     yield rotary_case(setting), "32 + 8 heads of 128"
+    for case in bias_cases(setting):
+        yield case, "6 heads of 64"
     tokens, vocabulary, channels = (64, 100, 32) if setting.dry else (8192, 128256, 4096)
     for case in logits_cases(setting, tokens, vocabulary):
         yield case, f"{vocabulary} columns"
@@ -194,6 +214,32 @@ def rotary_case(setting):
         lambda backend="auto": rotary(q, k, cos, sin, bounds, backend=backend)[0],
         rotary_peers(setting, q, k, cos[positions], sin[positions]),
     )
+
+
+def bias_cases(setting):
+    """T5's attention: a bias by distance, of 6 heads and 257 distances, beside the same call without one."""
+    tokens, documents = setting.tokens, layouts(setting.tokens)["documents"]
+    q, k, v = (normal(setting, tokens, 6, 64).requires_grad_() for _ in range(3))
+    bias = torch.randn(6, 257, device=setting.device, requires_grad=True)
+    bounds = torch.from_numpy(np.append(0, np.cumsum(documents))).to(setting.device, torch.int32)
+    places = torch.from_numpy(np.concatenate([np.arange(n) for n in documents])).to(
+        setting.device, torch.int32
+    )
+    relative = dict(bias=bias, positions=(places, places))
+    reach = normal(setting, tokens, 6, 64)
+
+    def forward(backend="auto", **options):
+        with torch.no_grad():
+            return varlen_attention(q, k, v, bounds, plus_one=True, backend=backend, **options)
+
+    def both(backend="auto", **options):
+        out = varlen_attention(q, k, v, bounds, plus_one=True, backend=backend, **options)
+        torch.autograd.grad(out, (q, k, v, *([bias] if options else [])), reach)
+        return out.detach()
+
+    without = "triton" if setting.device == "cuda" else "reference"
+    for name, call in (("attention, bias by distance", forward), ("the same, both passes", both)):
+        yield Case(name, 0, partial(call, **relative), {"without a bias": partial(call, without)})
 
 
 def rotary_peers(setting, q, k, cos, sin):

@@ -15,6 +15,7 @@ from tersely.kernels import (
     compact,
     cross_entropy,
     decode_attention,
+    exponential_smoothing,
     packed_cross_entropy,
     pad,
     rotary,
@@ -45,6 +46,22 @@ def attention(backend):
             k, v = random(tokens, key_heads, head_dim), random(tokens, key_heads, head_dim)
             for options in (dict(causal=True), dict(), dict(causal=True, window=(70, -1))):
                 varlen_attention(q, k, v, offsets(lengths), backend=backend, **options).sum().backward()
+
+
+def merging():
+    """Attention with a bias by distance, of positions with gaps, and smoothing."""
+    for lengths in (SHORT, LONG, ONES):
+        cu, tokens = offsets(lengths), sum(lengths) + SLACK
+        places = torch.cat([torch.arange(n, device=DEVICE) * 2 for n in (*lengths, SLACK)])
+        gate = random(tokens, dtype=torch.float32)
+        for head_dim, heads, key_heads in ((64, 4, 4), (128, 4, 2)):
+            q, k, v = (random(tokens, number, head_dim) for number in (heads, key_heads, key_heads))
+            relative = dict(bias=random(heads, 257, dtype=torch.float32), positions=(places, places))
+            for options in (dict(plus_one=True, gate=gate), dict(causal=True)):
+                varlen_attention(q, k, v, cu, **relative, **options).sum().backward()
+        for columns in (40, 1024):
+            shares = torch.rand(tokens, device=DEVICE, requires_grad=True)
+            exponential_smoothing(random(tokens, columns), shares, cu).sum().backward()
 
 
 def segments():
@@ -83,6 +100,7 @@ if __name__ == "__main__":
     PARTS = {
         "hopper": lambda: attention("hopper" if on_gpu else "reference"),
         "portable": lambda: attention("triton" if on_gpu else "reference"),
+        "merging": merging,
         "segments": segments,
         "others": others,
     }
