@@ -27,6 +27,7 @@ from tersely.kernels import (
     scatter_back,
     segment_expand,
     segment_reduce,
+    varlen_attention,
 )
 from tersely.kernels.loss.cross_entropy import row_gradients, row_losses
 from tersely.kernels.segment.pool import softmax_pool, softmax_pool_backward
@@ -172,6 +173,8 @@ def smooth_cases(setting, channels):
 
 def model_cases(setting):
     """What stands around attention: rotary embedding and the loss; with their sizes."""
+    for case in bias_cases(setting):
+        yield case, "6 heads of 64"
     yield rotary_case(setting), "32 + 8 heads of 128"
     tokens, vocabulary, channels = (64, 100, 32) if setting.dry else (8192, 128256, 4096)
     for case in logits_cases(setting, tokens, vocabulary):
@@ -191,6 +194,32 @@ def logits_cases(setting, tokens, vocabulary):
                {"torch": lambda: plain(logits, labels)})  # fmt: skip
     yield Case("cross_entropy backward", 2 * read,
                lambda backend="auto": row_gradients(losses, logits, labels, norms, 0.0, backend), {})  # fmt: skip
+
+
+def bias_cases(setting):
+    """T5's attention: a bias by distance, of 6 heads and 257 distances, beside the same call without one."""
+    tokens, documents = setting.tokens, layouts(setting.tokens)["documents"]
+    q, k, v = (normal(setting, tokens, 6, 64).requires_grad_() for _ in range(3))
+    bias = torch.randn(6, 257, device=setting.device, requires_grad=True)
+    bounds = torch.from_numpy(np.append(0, np.cumsum(documents))).to(setting.device, torch.int32)
+    places = torch.from_numpy(np.concatenate([np.arange(n) for n in documents])).to(
+        setting.device, torch.int32
+    )
+    relative = dict(bias=bias, positions=(places, places))
+    reach = normal(setting, tokens, 6, 64)
+
+    def forward(backend="auto", **options):
+        with torch.no_grad():
+            return varlen_attention(q, k, v, bounds, plus_one=True, backend=backend, **options)
+
+    def both(backend="auto", **options):
+        out = varlen_attention(q, k, v, bounds, plus_one=True, backend=backend, **options)
+        torch.autograd.grad(out, (q, k, v, *([bias] if options else [])), reach)
+        return out.detach()
+
+    without = "triton" if setting.device == "cuda" else "reference"
+    for name, call in (("attention, bias by distance", forward), ("the same, both passes", both)):
+        yield Case(name, 0, partial(call, **relative), {"without a bias": partial(call, without)})
 
 
 def rotary_case(setting):

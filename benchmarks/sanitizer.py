@@ -48,6 +48,22 @@ def attention(backend):
                 varlen_attention(q, k, v, offsets(lengths), backend=backend, **options).sum().backward()
 
 
+def merging():
+    """Attention with a bias by distance, of positions with gaps, and smoothing."""
+    for lengths in (SHORT, LONG, ONES):
+        cu, tokens = offsets(lengths), sum(lengths) + SLACK
+        places = torch.cat([torch.arange(n, device=DEVICE) * 2 for n in (*lengths, SLACK)])
+        gate = random(tokens, dtype=torch.float32)
+        for head_dim, heads, key_heads in ((64, 4, 4), (128, 4, 2)):
+            q, k, v = (random(tokens, number, head_dim) for number in (heads, key_heads, key_heads))
+            relative = dict(bias=random(heads, 257, dtype=torch.float32), positions=(places, places))
+            for options in (dict(plus_one=True, gate=gate), dict(causal=True)):
+                varlen_attention(q, k, v, cu, **relative, **options).sum().backward()
+        for columns in (40, 1024):
+            shares = torch.rand(tokens, device=DEVICE, requires_grad=True)
+            exponential_smoothing(random(tokens, columns), shares, cu).sum().backward()
+
+
 def segments():
     for columns in (40, 1024):
         for lengths in (SHORT, LONG, ONES):
@@ -67,9 +83,6 @@ def others():
     angles = torch.rand(1024, 32, device=DEVICE)
     for turned in rotary(random(tokens, 4, 64), random(tokens, 2, 64), angles.cos(), angles.sin(), cu):
         turned.sum().backward(retain_graph=True)
-    for columns in (40, 200):
-        weights = torch.rand(tokens, device=DEVICE, requires_grad=True)
-        exponential_smoothing(random(tokens, columns), weights, cu).sum().backward()
     labels = torch.randint(1000, (tokens,), device=DEVICE)
     cross_entropy(random(tokens, 1000), labels).sum().backward()
     packed_cross_entropy(random(tokens, 64), random(1000, 64), labels, shift=True, cu_seqlens=cu).backward()
@@ -87,6 +100,7 @@ if __name__ == "__main__":
     PARTS = {
         "hopper": lambda: attention("hopper" if on_gpu else "reference"),
         "portable": lambda: attention("triton" if on_gpu else "reference"),
+        "merging": merging,
         "segments": segments,
         "others": others,
     }

@@ -138,6 +138,36 @@ def test_heads_have_tables_of_their_own(place, heads, head_dim):
     compare(place, dtype_of(place), [20, 30], None, 16, dict(plus_one=True), heads=heads, head_dim=head_dim)
 
 
+def test_branches_of_a_tree_have_distances_too(place):
+    if place.backend == "hopper":
+        pytest.skip("position biases are in the portable kernels only")
+    ends = torch.tensor([90] * 30 + [60] * 30 + [90] * 30 + [91])
+    depths = torch.cat([torch.arange(60), torch.arange(30, 60), torch.zeros(1, dtype=torch.int64)])
+    q, k, v, bias, *_ = batch(place, dtype_of(place), [88], [88], 10, {})
+    moved = depths.to(place.device)
+    out = varlen_attention(
+        q,
+        k,
+        v,
+        Boundaries.from_tree(ends.to(place.device)),
+        bias=bias,
+        positions=(moved, moved),
+        backend=place.backend,
+    )
+    reach = torch.randn(out.shape).to(place.device, out.dtype)
+    mine = [out, *torch.autograd.grad(out, (q, k, v, bias), reach)]
+
+    wide = [x.detach().cpu().double().requires_grad_() for x in (q, k, v, bias)]
+    token = torch.arange(91)
+    seen = (token <= token[:, None]) & (token[:, None] < ends)
+    distance = (depths - depths[:, None]).clamp(-10, 10) + 10
+    keys, values = (x.repeat_interleave(2, 1) for x in wide[1:3])
+    x = torch.einsum("qhd,khd->hqk", wide[0], keys) * q.shape[2] ** -0.5 + wide[3][:, distance]
+    exact = torch.einsum("hqk,khd->qhd", x.masked_fill(~seen, -torch.inf).softmax(-1), values)
+    for a, b in zip(mine, [exact, *torch.autograd.grad(exact, wide, reach.cpu().double())], strict=True):
+        assert (a.cpu().double() - b).norm() <= (2e-2 if place.device == "cuda" else 2e-5) * b.norm()
+
+
 def test_the_reference_is_exact_in_fp64():
     for case in CASES.values():
         compare(CPU, torch.float64, *case)

@@ -112,7 +112,7 @@ def _keys(
         tl.load(query_start_ptr + first) // 4 * 4
     )  # the copy engine wants ``rows`` at multiples of 16 bytes
     end = tl.max(column_stop, 0)
-    if TREE:
+    if TREE or BIAS:
         whole_from = end
         whole_to = end
     else:
@@ -139,7 +139,7 @@ def _keys(
                 dk, dv, dgate, k, v, q_steps, dout_steps, rows_steps, gate, m, head, H, column_start, column_span, scale, cap,
                 distances, BM1, D, True, GATE, CAP, BIAS, R,
             )  # fmt: skip
-        if not TREE:
+        if not (TREE or BIAS):
             for m in tl.range(whole_from, whole_to, BM1):
                 dk, dv, dgate = _key_step(
                     dk, dv, dgate, k, v, q_steps, dout_steps, rows_steps, gate, m, head, H, column_start, column_span, scale, cap,
@@ -231,6 +231,12 @@ def _queries(
                     dq, below, above, q, dout, k_steps, v_steps, lse2, delta, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start,
                     row_span, scale, cap, Tk, distances, BN2, D, True, True, GATE, CAP, BIAS, R,
                 )  # fmt: skip
+    elif BIAS:
+        for kv in tl.range(begin, end, BN2):
+            dq, below, above = _query_step(
+                dq, below, above, q, dout, k_steps, v_steps, lse2, delta, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start,
+                row_span, scale, cap, Tk, distances, BN2, D, True, False, GATE, CAP, BIAS, R,
+            )  # fmt: skip
     else:
         shared_start = tl.minimum(tl.load(key_start_ptr + last), end)
         shared_stop = tl.load(key_stop_ptr + first)

@@ -145,6 +145,12 @@ def attention_forward(
                     acc, norm, peak, q, k_desc, v_desc, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start, row_span,
                     scale, cap, unit, Tk, distances, BN, D, True, True, GATE, CAP, BIAS, R,
                 )  # fmt: skip
+    elif BIAS:
+        for kv in tl.range(begin, end, BN):
+            acc, norm, peak = _step(
+                acc, norm, peak, q, k_desc, v_desc, gate_ptr, query_stop_ptr, kv, kv_head, row, row_start, row_span,
+                scale, cap, unit, Tk, distances, BN, D, True, False, GATE, CAP, BIAS, R,
+            )  # fmt: skip
     else:
         shared_start = tl.minimum(tl.load(key_start_ptr + last), end)  # from here on every row sees all,
         shared_stop = tl.load(key_stop_ptr + first)  # up to here

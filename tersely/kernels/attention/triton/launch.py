@@ -61,17 +61,17 @@ class ShortTiles:
 
 def forward_tiles(head_dim: int, biased: bool = False) -> ForwardTiles:
     """What was fastest on Hopper for a head dimension (a power of two); with a bias, what keeps to its registers."""
-    if biased and head_dim <= 128:
-        return ForwardTiles(BM=64, BN=32, warps=4, stages=3)
     if head_dim > 128:
-        return ForwardTiles(BM=128, BN=64, warps=8, stages=2)
+        return ForwardTiles(BM=128, BN=32 if biased else 64, warps=8, stages=2)
+    if biased:
+        return ForwardTiles(BM=64, BN=32, warps=4, stages=3)
     return ForwardTiles(BM=64, BN=64, warps=4, stages=3)
 
 
 def backward_tiles(head_dim: int, biased: bool = False) -> BackwardTiles:
     """What was fastest on Hopper for a head dimension (a power of two); with a bias, what keeps to its registers."""
-    if biased and head_dim <= 128:
-        return BackwardTiles(BN=64, BM1=32, BM=64, BN2=64 if head_dim <= 64 else 32, warps=8, stages=2)
+    if biased and head_dim == 128:
+        return BackwardTiles(BN=64, BM1=32, BM=64, BN2=32, warps=8, stages=2)
     if head_dim > 128:
         return BackwardTiles(BN=64, BM1=32, BM=64, BN2=32, warps=8, stages=2)
     if head_dim > 64:
