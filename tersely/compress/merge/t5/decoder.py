@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers.models.t5.modeling_t5 import T5Stack
 
 from tersely.compress.merge.t5.encoder import Encoded
-from tersely.compress.merge.t5.layers import View, bias_of, run_block
+from tersely.compress.merge.t5.layers import View, bias_of, norm, run_block
 from tersely.kernels import Boundaries
 
 
@@ -34,7 +34,7 @@ def decode(
     to_source = View(across, gate=encoded.gate, plus_one=plus_one)
     for block in stack.block:
         x = run_block(block, x, to_itself, to_source, encoded.hidden)
-    return stack.dropout(stack.final_layer_norm(x))
+    return stack.dropout(norm(stack.final_layer_norm, x))
 
 
 def shifted(labels: Tensor, cu_seqlens: Tensor, start: int, filler: int) -> Tensor:

@@ -21,7 +21,7 @@ from transformers.models.t5.modeling_t5 import T5Stack
 
 from tersely.compress.merge.policies import Choice, DeleteGate, exact_rate
 from tersely.compress.merge.t5.config import MergingByT5Config, is_exact, policy_of
-from tersely.compress.merge.t5.layers import View, bias_of, run_block
+from tersely.compress.merge.t5.layers import View, bias_of, norm, run_block
 from tersely.kernels import Boundaries, compact, pad, segment_expand, segment_reduce, unpad
 from tersely.kernels.segment.reference import segments_of_tokens
 
@@ -104,7 +104,7 @@ class MergingEncoder(T5Stack):
                 view = replace(view, bounds=bounds, positions=(positions, positions), gate=gate)
             if block is not None:
                 x = run_block(block, x, view)
-        x = self.dropout(self.final_layer_norm(x))
+        x = self.dropout(norm(self.final_layer_norm, x))
         return Encoded(x, cu_seqlens, view.gate, choice)
 
     def _choose(self, x: Tensor, cu_seqlens: Tensor, input_ids: Tensor) -> Choice:

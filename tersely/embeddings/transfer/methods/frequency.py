@@ -26,7 +26,7 @@ from tersely.embeddings.transfer.methods.protocol import TableName
 from tersely.embeddings.transfer.pieces import Decomposition
 
 SHARE = 0.7
-"""How far a row is moved: the whole way was worse for every tokenizer that was tried, half of it as good or worse."""
+"""How far a row is moved: the whole way was worse for every tokenizer that was tried."""
 
 _UNSEEN = 0.5
 """The count of a token that does not occur, and what is added to all others."""
