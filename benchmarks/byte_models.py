@@ -198,6 +198,7 @@ class Merging:
             width=shape["local"], heads=max(1, shape["local"] // 64), encode_layers=2, decode_layers=2,
             main_width=shape["width"], main_heads=shape["heads"], main_layers=shape["layers"] - 1,
             policy=policy, share=share, expand="smooth" if policy == "router" else "repeat", seed=seed,
+            ratio_weight=0.3,  # at 0.03 a router stays at 0.26 where it should be at 0.16, this early
         )  # fmt: skip
         self.module = MergingLM(config).to(device)
         if policy == "entropy":

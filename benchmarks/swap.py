@@ -8,7 +8,8 @@ python benchmarks/swap.py FOLDER publish some.json others.json --name swap_encod
 
 Encoders: cosine of the mean states of 500 held-out sentences to the original's, the share whose nearest neighbour is the same,
 Spearman correlation of all similarities. Decoders: bits per byte of 400 held-out passages, each from its first token on.
-The hypernetwork never sees the target tokenizers. ``naive`` is the mean of the pieces of a token's text, as text of its own.
+The hypernetwork never sees the target tokenizers. ``fit+bound`` trains the rows on the very texts that are measured: what rows alone
+can do, since a body that is frozen bounds it. ``naive`` is the mean of the pieces of a token's text, as text of its own.
 """
 
 import json
@@ -178,8 +179,10 @@ def figures(model, tokenizer, texts, before):
 
 
 def measure(folder, name, targets, methods, net, file, distilled):
+    from tersely.embeddings.transfer.distill import distill_rows
     from tersely.embeddings.transfer.quality import bits, generates, rows_of, states
     from tersely.embeddings.transfer.swap import swap_tokenizer
+    from tersely.embeddings.transfer.tables import Tables
 
     train, rows = read(folder / "train.xz"), []
     for wanted in targets:
@@ -194,11 +197,14 @@ def measure(folder, name, targets, methods, net, file, distilled):
                 model, report = naive_swap(model, source, target(folder, wanted))
             else:
                 rows_by, _, more = method.partition("+")
+                old, learns = Tables.of(model).kept(), more == "distill"
                 model, report = swap_tokenizer(
-                    model, source, target(folder, wanted), rows_by, learned_from(folder) if more else train,
+                    model, source, target(folder, wanted), rows_by, learned_from(folder) if learns else train,
                     **({"hypernet": net} if rows_by == "hypernet" else {}),
-                    **({"distill": distilled} if more else {}),
+                    **({"distill": distilled} if learns else {}),
                 )  # fmt: skip
+                if more == "bound":
+                    distill_rows(model, old, source, report.tokenizer, texts, distilled)
             seconds = time.perf_counter() - started
             rows.append(
                 {"model": name, "target": wanted, "method": method}
