@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.initialization import guard_torch_init_functions
 from transformers.utils.generic import ModelOutput
 
 from tersely.embeddings.words.batch import WordBatch
@@ -105,8 +106,20 @@ class WordPooledLM(PreTrainedModel):
         )
         self.post_init()
 
-    def _init_weights(self, module: nn.Module) -> None:
-        """Parts set their own weights when they are made."""
+    def init_weights(self) -> None:
+        """Parts draw their own weights when they are made."""
+
+    @guard_torch_init_functions()
+    def initialize_weights(self) -> None:
+        """Draws the weights that ``from_pretrained`` did not find, as parts do; what it found is guarded.
+
+        transformers' own passes over modules that hold no weights but in other modules, such as a ``Stack``, and what is
+        missing there would be what the memory held.
+        """
+        nn.init.normal_(self.start, std=0.02)
+        for part in reversed(list(self.modules())):  # what a part says of those inside it counts
+            if callable(reset := getattr(part, "reset_parameters", None)):
+                reset()
 
     def batch_of(self, texts: Texts, tokenizer: Tokenizer | None = None) -> WordBatch:
         """Texts as words by the model's own rule, on its device.

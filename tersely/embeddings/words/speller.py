@@ -40,6 +40,10 @@ class Speller(nn.Module):
         self.embedding = nn.Embedding(symbols - 2, local_width)
         self.stack = Stack(local_width, layers, heads)
         self.head = nn.Linear(local_width, symbols, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Normal weights around the stack, which has its own."""
         for weight in (self.project.weight, self.embedding.weight, self.head.weight):
             nn.init.normal_(weight, std=0.02)
 

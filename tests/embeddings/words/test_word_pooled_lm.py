@@ -5,6 +5,7 @@ import math
 import padded_words
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tersely.embeddings import WordPooledConfig, WordPooledLM
 from tersely.embeddings.words import WordBatch
@@ -182,6 +183,31 @@ def test_a_saved_model_is_the_same_when_loaded(tmp_path, pool):
     assert loaded.config.pool == pool
     batch = batch_of(DOCUMENTS)
     assert torch.equal(loaded(batch).logits, model(batch).logits)
+
+
+@pytest.mark.parametrize("pool", ["prefix", "query"])
+def test_what_a_checkpoint_lacks_is_drawn_as_in_a_new_model(tmp_path, pool):
+    made = WordPooledLM(small(pool=pool, slots=2).config)
+    made.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    kept = {name: weight for name, weight in weights.items() if name.startswith("stack.layers.0")}
+    save_file(kept, tmp_path / "model.safetensors", {"format": "pt"})
+    loaded = WordPooledLM.from_pretrained(tmp_path)
+    for (name, one), other in zip(made.named_parameters(), loaded.parameters(), strict=True):
+        if name in kept:
+            assert torch.equal(one, other)
+        else:
+            assert other.std().item() == pytest.approx(one.std().item(), rel=0.5), name
+            assert other.mean().item() == pytest.approx(one.mean().item(), abs=0.5), name
+
+
+def test_a_model_of_bytes_goes_on_with_a_subword_head(tmp_path):
+    small().save_pretrained(tmp_path)
+    loaded = WordPooledLM.from_pretrained(
+        tmp_path, head="subword", subword_vocab_size=50, ignore_mismatched_sizes=True
+    )
+    assert loaded.speller.head.weight.std().item() == pytest.approx(0.02, rel=0.2)
+    assert loaded.speller.embedding.weight.std().item() == pytest.approx(0.02, rel=0.2)
 
 
 def test_settings_that_cannot_be_are_refused():
