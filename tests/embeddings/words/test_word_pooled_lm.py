@@ -210,6 +210,15 @@ def test_a_model_of_bytes_goes_on_with_a_subword_head(tmp_path):
     assert loaded.speller.embedding.weight.std().item() == pytest.approx(0.02, rel=0.2)
 
 
+def test_heads_left_to_themselves_fit_any_width_that_layers_take():
+    for width in (64, 512, 768, 896, 1000, 1024, 1408, 1600):
+        config = WordPooledConfig(hidden_size=width, num_attention_heads=2, pool="prefix")
+        with torch.device("meta"):
+            WordPooledLM(config)
+        assert config.speller_hidden_size >= min(64, width / 2) * config.speller_num_heads
+    assert (WordPooledConfig().pool_num_heads, WordPooledConfig().speller_num_heads) == (3, 6)
+
+
 def test_settings_that_cannot_be_are_refused():
     with pytest.raises(UsageError, match="give subword_vocab_size"):
         WordPooledConfig(head="subword")
