@@ -173,6 +173,8 @@ def test_what_is_drawn_depends_on_the_seed_and_not_on_the_others(trained):
     assert drawn[1] != drawn[3]
     with pytest.raises(UsageError, match="cannot be negative"):
         model.generate(starts, temperature=-1.0)
+    with pytest.raises(UsageError, match="seed cannot be negative"):
+        model.generate(starts, seed=-1)
 
 
 @pytest.mark.parametrize("pool", ["query", "prefix"])
@@ -248,7 +250,18 @@ def test_a_subword_head_spells_words_in_the_ids_of_a_tokenizer(bpe_json, tmp_pat
     assert out.num_bytes == 16
     assert out.words_right()[[1, 2, 4]].all()
     assert model.generate(["the", "a"], tokenizer=tokenizer) == [b" cat sat", b" fox"]
-    with pytest.raises(UsageError, match="give piece_ids"):
+    with pytest.raises(UsageError, match="give batch_of the tokenizer, or piece_ids"):
         model(model.batch_of(texts))
-    with pytest.raises(UsageError, match="a tokenizer is for"):
+    with pytest.raises(UsageError, match="writes ids of a tokenizer"):
         model.generate(["the"])
+
+
+def test_a_tokenizer_that_the_head_does_not_know_is_refused(bpe_json, tmp_path):
+    (tmp_path / "tokenizer.json").write_text(bpe_json)
+    tokenizer = load_tokenizer(str(tmp_path / "tokenizer.json"))
+    narrow = small(head="subword", subword_vocab_size=tokenizer.vocab_size - 1)
+    for model, message in ((narrow, "as large a subword_vocab_size"), (small(), "spells bytes: give none")):
+        with pytest.raises(UsageError, match=message):
+            model.batch_of(["the cat"], tokenizer)
+        with pytest.raises(UsageError, match=message):
+            model.generate(["the cat"], tokenizer=tokenizer)
