@@ -189,7 +189,7 @@ class WordPooledLM(PreTrainedModel):
         """What documents go on with, until the model ends them.
 
         The last word of each text counts as a whole one, and the new text begins with a new word. Words longer than
-        ``max_word_bytes`` are cut there, as they are in training.
+        ``max_word_bytes`` are cut there, as they are in training; with ``head="subword"``, after as many ids.
 
         Args:
             texts: strings or bytes, or a batch of them.
