@@ -129,7 +129,20 @@ def test_what_was_learned_is_counted_right_and_generated(trained):
     assert model.generate(["the cat"], max_new_words=2) == [b" sat on"]
     assert model.generate(["the cat", "x"], max_new_bytes=5) == [b" sat ", b" y"]
     assert model.generate(["the cat"], max_new_words=0) == [b""]
+    assert model.generate(["the cat"], max_new_bytes=0) == [b""]
     assert model.generate([]) == []
+
+
+def test_no_word_is_read_after_which_nothing_is_spelled(trained, monkeypatch):
+    model, _ = trained
+    read = []
+    step = model.step
+    monkeypatch.setattr(model, "step", lambda words, *rest: read.append(words) or step(words, *rest))
+    model.generate(["the cat"], max_new_words=3)
+    assert read == [[b" sat"], [b" on"]]
+    read.clear()
+    model.generate(["the cat", "the dog"], max_new_bytes=4)
+    assert read == [[b" is"]]
 
 
 def recomputed(model, words, most):
