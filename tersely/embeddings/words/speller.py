@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tersely.embeddings.words.places import words_of_bytes
+from tersely.embeddings.words.places import places_in_words, words_of_bytes
 from tersely.kernels import Boundaries
 from tersely.layers import Stack, StackCache
 
@@ -96,6 +96,6 @@ class Speller(nn.Module):
             rows * p, device=device
         )
         known = torch.cat([self.embedding.weight, self.project(slots).flatten(0, 1)])
-        places = torch.arange(tokens, device=device) - cu_seqlens[words_of_bytes(cu_seqlens, tokens)]
+        places = places_in_words(cu_seqlens, tokens)
         bounds = Boundaries.from_cu_seqlens(cu_seqlens, tokens, causal=True)
         return nn.functional.embedding(index[:-1], known), places, bounds, said
