@@ -1,8 +1,8 @@
 """Language models of bytes against BPE: word pooling and merging decoders, same parameters, same bytes seen.
 
 python benchmarks/byte_models.py --prepare FILE.npz                 documents of prose and of NTREX in pieces (no GPU needed)
-python benchmarks/byte_models.py --learn FILE.npz --models byte,router --seeds 0,1 --rows some.json      on one GPU
-python benchmarks/byte_models.py --learn FILE.npz --corpus ntrex --models byte,router --rows others.json
+python benchmarks/byte_models.py --learn FILE.npz --models 'byte|router' --seeds 0,1 --rows some.json    on one GPU
+python benchmarks/byte_models.py --learn FILE.npz --corpus ntrex --models 'byte|router' --rows others.json
 python benchmarks/byte_models.py --publish some.json others.json
 python benchmarks/byte_models.py --learn FILE.npz --models all --dry           two steps of tiny models on the CPU
 
@@ -191,14 +191,14 @@ class Words:
 class Merging:
     """A decoder that merges where a policy says; ``share`` of positions stay."""
 
-    def __init__(self, policy, train, share, seed, shape, device):
+    def __init__(self, policy, train, share, seed, shape, device, ratio_weight):
         from tersely.compress import MergingLM, MergingLMConfig
 
         config = MergingLMConfig(
             width=shape["local"], heads=max(1, shape["local"] // 64), encode_layers=2, decode_layers=2,
             main_width=shape["width"], main_heads=shape["heads"], main_layers=shape["layers"] - 1,
             policy=policy, share=share, expand="smooth" if policy == "router" else "repeat", seed=seed,
-            ratio_weight=0.3,  # at 0.03 a router stays at 0.26 where it should be at 0.16, this early
+            ratio_weight=ratio_weight,
         )  # fmt: skip
         self.module = MergingLM(config).to(device)
         if policy == "entropy":
@@ -231,7 +231,8 @@ def contestant(name, train, seed, shape, device):
         return Plain(train, VOCABULARY, shape | {"layers": shape["layers"] - 1}, device)
     if name.startswith("words"):
         return Words(name.split(", ")[1], shape, device)
-    return Merging(name, train, space_share(train), seed, shape, device)
+    policy, _, weight = name.partition(", ratio weight ")
+    return Merging(policy, train, space_share(train), seed, shape, device, float(weight or 0.03))
 
 
 def space_share(train):
@@ -333,7 +334,9 @@ def main():
     parser.add_argument("--prepare", type=Path)
     parser.add_argument("--learn", type=Path)
     parser.add_argument("--corpus", default="prose", choices=("prose", "ntrex"))
-    parser.add_argument("--models", default="all")
+    parser.add_argument(
+        "--models", default="all", help="names with | between them, 'router, ratio weight 0.3' too"
+    )
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--epochs", type=float, default=EPOCHS)
     parser.add_argument("--rows", type=Path, default=Path("byte_models_rows.json"))

@@ -32,7 +32,7 @@ class Lexinvariant(nn.Module):
     Args:
         vocab_size: ``V``, above all ids; no document has more symbols.
         width: ``d``.
-        seed: of all vectors.
+        seed: of all vectors; 64 bits of it count.
 
     Raises:
         UsageError: a size is not positive.
@@ -105,7 +105,8 @@ class Lexinvariant(nn.Module):
 
     def _vectors(self, documents: Tensor, ranks: Tensor) -> Tensor:
         """Vectors ``(n, d)`` of ranks ``(n,)`` in documents ``(n,)``, or one document."""
-        start = _mixed(torch.full_like(ranks, self.seed) ^ _mixed(documents + 1)) + ranks
+        seed = (self.seed + 2**63) % 2**64 - 2**63
+        start = _mixed(torch.full_like(ranks, seed) ^ _mixed(documents + 1)) + ranks
         pairs = torch.arange(math.ceil(self.width / 2), device=ranks.device)
         bits = _mixed(_mixed(start)[:, None] + pairs)
         one, other = (bits >> 40) & 0xFFFFFF, (bits >> 8) & 0xFFFFFF

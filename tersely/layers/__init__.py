@@ -6,3 +6,4 @@ positions are the same, and stand here once.
 
 from tersely.layers.cache import StackCache as StackCache
 from tersely.layers.stack import Stack as Stack
+from tersely.layers.stack import heads_of as heads_of

@@ -21,6 +21,11 @@ from tersely.layers.layer import Layer
 _BASE = 10_000.0
 
 
+def heads_of(width: int) -> int:
+    """The most heads of 64 or more channels that a width can be cut into evenly: 12 for 768, 10 for 800, 1 if none."""
+    return next((heads for heads in range(width // 64, 1, -1) if width % (2 * heads) == 0), 1)
+
+
 class Stack(nn.Module):
     """Pre-norm transformer layers with rotary positions over ``(T, C)``.
 

@@ -62,6 +62,13 @@ def test_a_symbol_has_one_vector_in_a_document_and_another_in_the_next(model):
     assert not torch.equal(other[0], vectors[0])
 
 
+def test_seeds_of_all_64_bits_are_taken():
+    ids, bounds = torch.tensor([3, 4]), torch.tensor([0, 2])
+    seeds = (0, 2**63 - 1, 2**63, 2**64 - 1, 2**64 - 2)
+    drawn = [Lexinvariant(VOCABULARY, WIDTH, seed)(ids, bounds) for seed in seeds]
+    assert len(torch.unique(torch.stack(drawn), dim=0)) == len(seeds)
+
+
 def test_logits_are_products_with_the_vectors_that_embed(model):
     embedding, _ = model
     hidden = torch.randn(40, WIDTH)

@@ -9,6 +9,7 @@ pool.py       ``WordPool``: the bytes of each word to a few vectors
 prefix.py     its learned prefixes and their transformer
 table.py      its queries, means, maxima and first ones, over values that are looked up
 speller.py    from what the model makes of a row to the symbols of the word behind it
+generate.py   words spelled one after the other, over caches at both levels
 mlp.py, places.py   what these share
 """
 

@@ -9,6 +9,7 @@ from transformers import PreTrainedConfig
 
 from tersely.embeddings.words.pool import PoolKind
 from tersely.errors import UsageError, choose
+from tersely.layers import heads_of
 from tersely.tokenize import WordRule
 
 
@@ -32,12 +33,12 @@ class WordPooledConfig(PreTrainedConfig):
         pool: see ``PoolKind``.
         pool_hidden_size: local width of the pool, by default a quarter of the model's.
         pool_num_layers: layers of the pool's transformer, for ``"prefix"``.
-        pool_num_heads: its heads, or those of the queries; by default one for each 64 channels.
+        pool_num_heads: its heads, or those of the queries; by default as many as have 64 channels or more.
         head: see ``HeadKind``.
         subword_vocab_size: ids of the subword tokenizer, for ``"subword"``.
         speller_hidden_size: width of the speller, by default half of the model's.
         speller_num_layers: its layers.
-        speller_num_heads: its heads, by default one for each 64 channels.
+        speller_num_heads: its heads, by default as many as have 64 channels or more.
         word_rule: where words start, see ``tersely.tokenize.WordRule``.
         max_word_bytes: longer words are cut.
 
@@ -70,7 +71,7 @@ class WordPooledConfig(PreTrainedConfig):
         if self.head == HeadKind.SUBWORD and self.subword_vocab_size < 1:
             raise UsageError("head='subword' spells in the ids of a tokenizer: give subword_vocab_size")
         self.pool_hidden_size = self.pool_hidden_size or self.hidden_size // 4
-        self.pool_num_heads = self.pool_num_heads or max(1, self.pool_hidden_size // 64)
+        self.pool_num_heads = self.pool_num_heads or heads_of(self.pool_hidden_size)
         self.speller_hidden_size = self.speller_hidden_size or self.hidden_size // 2
-        self.speller_num_heads = self.speller_num_heads or max(1, self.speller_hidden_size // 64)
+        self.speller_num_heads = self.speller_num_heads or heads_of(self.speller_hidden_size)
         super().__post_init__(**kwargs)

@@ -54,9 +54,8 @@ def generate_words(
     """What each document goes on with; see ``WordPooledLM.generate``."""
     state, cache = model.prefill(batch)
     texts = [b""] * len(state)
-    running = list(range(len(state)))
-    for _ in range(max_new_words):
-        running = [i for i in running if max_new_bytes is None or len(texts[i]) < max_new_bytes]
+    running = [] if max_new_bytes == 0 else list(range(len(state)))
+    for rounds_left in reversed(range(max_new_words)):
         if not running:
             break
         rows = torch.tensor(running, device=state.device)
@@ -64,11 +63,15 @@ def generate_words(
         spelled = _as_bytes(words, tokenizer)
         for number, word in zip(running, spelled, strict=True):
             texts[number] += word
-        running = [number for number, word in zip(running, words, strict=True) if word]
-        if running:
+        read = {
+            number: text
+            for number, text, word in zip(running, spelled, words, strict=True)
+            if word and (max_new_bytes is None or len(texts[number]) < max_new_bytes)
+        }
+        running = list(read)
+        if running and rounds_left:
             rows = torch.tensor(running, device=state.device)
-            read = [text for text, word in zip(spelled, words, strict=True) if word]
-            state = state.index_copy(0, rows, model.step(read, cache, rows))
+            state = state.index_copy(0, rows, model.step(list(read.values()), cache, rows))
     return [text[:max_new_bytes] for text in texts]
 
 

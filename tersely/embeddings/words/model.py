@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.initialization import guard_torch_init_functions
 from transformers.utils.generic import ModelOutput
 
 from tersely.embeddings.words.batch import WordBatch
@@ -105,8 +106,20 @@ class WordPooledLM(PreTrainedModel):
         )
         self.post_init()
 
-    def _init_weights(self, module: nn.Module) -> None:
-        """Parts set their own weights when they are made."""
+    def init_weights(self) -> None:
+        """Parts draw their own weights when they are made."""
+
+    @guard_torch_init_functions()
+    def initialize_weights(self) -> None:
+        """Draws the weights that ``from_pretrained`` did not find, as parts do; what it found is guarded.
+
+        transformers' own passes over modules that hold no weights but in other modules, such as a ``Stack``, and what is
+        missing there would be what the memory held.
+        """
+        nn.init.normal_(self.start, std=0.02)
+        for part in reversed(list(self.modules())):  # what a part says of those inside it counts
+            if callable(reset := getattr(part, "reset_parameters", None)):
+                reset()
 
     def batch_of(self, texts: Texts, tokenizer: Tokenizer | None = None) -> WordBatch:
         """Texts as words by the model's own rule, on its device.
@@ -114,7 +127,11 @@ class WordPooledLM(PreTrainedModel):
         Args:
             texts: strings or bytes.
             tokenizer: whose ids ``head="subword"`` spells in.
+
+        Raises:
+            UsageError: the tokenizer is given without need, or has more ids than the head.
         """
+        self._check(tokenizer)
         words, _ = segment_pieces(texts, self.config.word_rule, max_word_bytes=self.config.max_word_bytes)
         return WordBatch.from_words(words, self.device, tokenizer)
 
@@ -172,7 +189,7 @@ class WordPooledLM(PreTrainedModel):
         """What documents go on with, until the model ends them.
 
         The last word of each text counts as a whole one, and the new text begins with a new word. Words longer than
-        ``max_word_bytes`` are cut there, as they are in training.
+        ``max_word_bytes`` are cut there, as they are in training; with ``head="subword"``, after as many ids.
 
         Args:
             texts: strings or bytes, or a batch of them.
@@ -183,16 +200,17 @@ class WordPooledLM(PreTrainedModel):
             tokenizer: whose ids ``head="subword"`` spells in.
 
         Raises:
-            UsageError: a number is negative, or the tokenizer is missing, or given without need.
+            UsageError: a number is negative, or the tokenizer is missing, given without need, or has more ids than the head.
         """
-        if min(max_new_words, max_new_bytes or 0, temperature) < 0:
+        if min(max_new_words, max_new_bytes or 0, temperature, seed) < 0:
             raise UsageError(
-                "max_new_words, max_new_bytes and temperature cannot be negative: give 0 or more"
+                "max_new_words, max_new_bytes, temperature and seed cannot be negative: give 0 or more"
             )
-        if (self.config.head == HeadKind.SUBWORD) != (tokenizer is not None):
+        if self.config.head == HeadKind.SUBWORD and tokenizer is None:
             raise UsageError(
-                "a tokenizer is for head='subword', which needs the one that it was trained with"
+                "head='subword' writes ids of a tokenizer: give the one that it was trained with"
             )
+        self._check(tokenizer)
         batch = texts if isinstance(texts, WordBatch) else self.batch_of(texts)
         chooser = Chooser(temperature, seed, len(batch.cu_seqlens) - 1)
         return generate_words(self, batch, max_new_words, max_new_bytes, chooser, tokenizer)
@@ -211,12 +229,26 @@ class WordPooledLM(PreTrainedModel):
         slots = self.pool(read.values, read.offsets).unbind(1)
         return torch.stack([self.stack.step(slot, cache, rows) for slot in slots], 1)
 
+    def _check(self, tokenizer: Tokenizer | None) -> None:
+        """An id past those of the head would be read as the end of a word."""
+        if tokenizer is None:
+            return
+        if self.config.head != HeadKind.SUBWORD:
+            raise UsageError("a tokenizer is for head='subword', and this model spells bytes: give none")
+        if tokenizer.vocab_size > self.config.subword_vocab_size:
+            raise UsageError(
+                f"the tokenizer has {tokenizer.vocab_size} ids and the model's head {self.config.subword_vocab_size}: "
+                "give the tokenizer that it was trained with, or train with as large a subword_vocab_size"
+            )
+
     def _layout(self, batch: WordBatch) -> Layout:
         ids, cu_ids = batch.input_ids, batch.word_cu_seqlens
         if self.config.head == HeadKind.SUBWORD:
             ids, cu_ids = batch.piece_ids, batch.piece_cu_seqlens
         if ids is None or cu_ids is None:
-            raise UsageError("head='subword' spells in pieces: give piece_ids and piece_cu_seqlens")
+            raise UsageError(
+                "head='subword' spells in pieces: give batch_of the tokenizer, or piece_ids and piece_cu_seqlens"
+            )
         return lay_out(ids, cu_ids, batch.cu_seqlens, self.speller.end_of_word)
 
     def _rows(

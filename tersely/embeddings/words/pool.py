@@ -13,6 +13,7 @@ from tersely.embeddings.words.mlp import GatedMlp
 from tersely.embeddings.words.prefix import PrefixPool
 from tersely.embeddings.words.table import TablePool
 from tersely.errors import UsageError, choose
+from tersely.layers import heads_of
 
 
 class PoolKind(StrEnum):
@@ -42,7 +43,7 @@ class WordPool(nn.Module):
         kind: see ``PoolKind``.
         local_width: ``C``, by default a quarter of the width.
         layers: of the transformer of ``"prefix"``.
-        heads: of its attention, and of the queries; by default one for each 64 channels.
+        heads: of its attention, and of the queries; by default as many as have 64 channels or more.
         places: bytes of a word whose places are told apart, but for ``"prefix"``, which has rotary positions.
 
     Raises:
@@ -62,7 +63,7 @@ class WordPool(nn.Module):
     ) -> None:
         super().__init__()
         kind, local = choose(PoolKind, kind), local_width or width // 4
-        heads = heads or max(1, local // 64)
+        heads = heads or heads_of(local)
         sizes = {"width": width, "slots": slots, "local_width": local, "layers": layers, "places": places}
         for name, number in sizes.items():
             if number < 1:

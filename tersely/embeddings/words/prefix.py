@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tersely.embeddings.words.places import words_of_bytes
+from tersely.embeddings.words.places import places_in_words, words_of_bytes
 from tersely.kernels import Boundaries
 from tersely.layers import Stack
 
@@ -48,7 +48,7 @@ class PrefixPool(nn.Module):
         )
         ids[prefixes] = 256 + torch.arange(p, device=ids.device).repeat(words)
         rows = len(ids)
-        places = torch.arange(rows, device=ids.device) - cu_rows[words_of_bytes(cu_rows, rows)]
+        places = places_in_words(cu_rows, rows)
         bounds = Boundaries.from_cu_seqlens(cu_rows, rows)
         reading = Boundaries.from_cu_seqlens(numbers, words * p, cu_rows, rows)
         out = self.stack.read(self.embedding(ids), bounds, places, prefixes, reading)

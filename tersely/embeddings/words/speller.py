@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tersely.embeddings.words.places import words_of_bytes
+from tersely.embeddings.words.places import places_in_words, words_of_bytes
 from tersely.kernels import Boundaries
 from tersely.layers import Stack, StackCache
 
@@ -40,6 +40,10 @@ class Speller(nn.Module):
         self.embedding = nn.Embedding(symbols - 2, local_width)
         self.stack = Stack(local_width, layers, heads)
         self.head = nn.Linear(local_width, symbols, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Normal weights around the stack, which has its own."""
         for weight in (self.project.weight, self.embedding.weight, self.head.weight):
             nn.init.normal_(weight, std=0.02)
 
@@ -92,6 +96,6 @@ class Speller(nn.Module):
             rows * p, device=device
         )
         known = torch.cat([self.embedding.weight, self.project(slots).flatten(0, 1)])
-        places = torch.arange(tokens, device=device) - cu_seqlens[words_of_bytes(cu_seqlens, tokens)]
+        places = places_in_words(cu_seqlens, tokens)
         bounds = Boundaries.from_cu_seqlens(cu_seqlens, tokens, causal=True)
         return nn.functional.embedding(index[:-1], known), places, bounds, said

@@ -47,7 +47,13 @@ class TablePool(nn.Module):
         query = kind == "query"
         self.value = nn.Linear(width, width if query else slots * width, bias=False)
         self.key = nn.Linear(width, width, bias=False) if query else None
-        self.query = nn.Parameter(torch.randn(slots, heads, width // heads)) if query else None
+        self.query = nn.Parameter(torch.empty(slots, heads, width // heads)) if query else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Normal queries; the other parts have their own weights."""
+        if self.query is not None:
+            nn.init.normal_(self.query)
 
     def forward(self, input_ids: Tensor, cu_seqlens: Tensor) -> Tensor:
         """Bytes ``(T,)`` and boundaries of words ``(W + 1,)`` to ``(W, p, C)``."""

@@ -65,7 +65,13 @@ def _run(source, decay, weight, out, values, states, of_decay, of_weight, revers
 
 @triton.jit
 def _then(first_decay, first_added, second_decay, second_added):
-    return first_decay * second_decay, second_decay * first_added + second_added
+    return first_decay * second_decay, _times(second_decay, first_added) + second_added
+
+
+@triton.jit
+def _times(share, state):
+    # None of a state is nothing, be it NaN: another document's, or a slack row's.
+    return tl.where(share == 0, 0.0, share * state)
 
 
 @triton.jit(do_not_specialize=["tokens", "blocks"])
@@ -83,13 +89,15 @@ def _ends(
     added = tl.load(source + rows[:, None] * stride + places[None, :], mask=inside, other=0).to(tl.float32)
     if not REVERSE:
         weights = tl.load(weight + rows, mask=there, other=0).to(tl.float32)[:, None]
-        added = tl.where(weights == 0, 0.0, added * weights)  # slack rows may hold anything
+        added = _times(weights, added)
     next_rows = rows - 1 if REVERSE else rows + 1
     last = (tl.arange(0, L) == L - 1) | (order + 1 >= tokens)
     behind = tl.load(decay + next_rows, mask=~last, other=1).to(tl.float32)
     left = tl.cumprod(behind, 0, reverse=True)
     tl.store(
-        carry + chunk.to(tl.int64) * columns + places, tl.sum(added * left[:, None], 0), mask=places < columns
+        carry + chunk.to(tl.int64) * columns + places,
+        tl.sum(_times(left[:, None], added), 0),
+        mask=places < columns,
     )
     if block == 0:
         first = tl.load(decay + rows, mask=there & (tl.arange(0, L) == 0), other=0).to(tl.float32)
@@ -109,9 +117,10 @@ def _carry(carry, decays, chunks, columns, CHUNKS: tl.constexpr, BLOCK: tl.const
             tl.load(decays + order, mask=order < chunks, other=1)[:, None], (CHUNKS, BLOCK)
         )
         product, added = tl.associative_scan((decay, tl.load(at, mask=there, other=0)), 0, _then)
-        tl.store(at, product * state[None, :] + added, mask=there)
+        passed = _times(product, state[None, :]) + added
+        tl.store(at, passed, mask=there)
         is_last = (tl.arange(0, CHUNKS) == CHUNKS - 1)[:, None]
-        state = tl.sum(tl.where(is_last, product * state[None, :] + added, 0.0), 0)
+        state = tl.sum(tl.where(is_last, passed, 0.0), 0)
 
 
 @triton.jit(do_not_specialize=["tokens", "blocks"])
@@ -129,16 +138,16 @@ def _positions(
     added = tl.load(source + rows[:, None] * stride + places[None, :], mask=inside, other=0).to(tl.float32)
     weights = tl.load(weight + rows, mask=there, other=0).to(tl.float32)
     if not REVERSE:
-        added = tl.where(weights[:, None] == 0, 0.0, added * weights[:, None])
+        added = _times(weights[:, None], added)
     decays = tl.load(decay + rows, mask=there, other=0).to(tl.float32)
     if chunk > 0:
         before = tl.load(carry + (chunk - 1).to(tl.int64) * columns + places, mask=places < columns, other=0)
         first = (tl.arange(0, L) == 0)[:, None]
-        added += tl.where(first, decays[:, None] * before[None, :], 0.0)
+        added += tl.where(first, _times(decays[:, None], before[None, :]), 0.0)
     _, state = tl.associative_scan((tl.broadcast_to(decays[:, None], (L, BLOCK)), added), 0, _then)
     at = rows[:, None] * columns + places[None, :]
     if REVERSE:
-        tl.store(out + at, (state * weights[:, None]).to(out.dtype.element_ty), mask=inside)
+        tl.store(out + at, _times(weights[:, None], state).to(out.dtype.element_ty), mask=inside)
         value = tl.load(values + rows[:, None] * value_stride + places[None, :], mask=inside, other=0)
         tl.store(
             of_weight + block.to(tl.int64) * tokens + rows,

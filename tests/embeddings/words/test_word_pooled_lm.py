@@ -5,6 +5,7 @@ import math
 import padded_words
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tersely.embeddings import WordPooledConfig, WordPooledLM
 from tersely.embeddings.words import WordBatch
@@ -128,7 +129,20 @@ def test_what_was_learned_is_counted_right_and_generated(trained):
     assert model.generate(["the cat"], max_new_words=2) == [b" sat on"]
     assert model.generate(["the cat", "x"], max_new_bytes=5) == [b" sat ", b" y"]
     assert model.generate(["the cat"], max_new_words=0) == [b""]
+    assert model.generate(["the cat"], max_new_bytes=0) == [b""]
     assert model.generate([]) == []
+
+
+def test_no_word_is_read_after_which_nothing_is_spelled(trained, monkeypatch):
+    model, _ = trained
+    read = []
+    step = model.step
+    monkeypatch.setattr(model, "step", lambda words, *rest: read.append(words) or step(words, *rest))
+    model.generate(["the cat"], max_new_words=3)
+    assert read == [[b" sat"], [b" on"]]
+    read.clear()
+    model.generate(["the cat", "the dog"], max_new_bytes=4)
+    assert read == [[b" is"]]
 
 
 def recomputed(model, words, most):
@@ -172,6 +186,8 @@ def test_what_is_drawn_depends_on_the_seed_and_not_on_the_others(trained):
     assert drawn[1] != drawn[3]
     with pytest.raises(UsageError, match="cannot be negative"):
         model.generate(starts, temperature=-1.0)
+    with pytest.raises(UsageError, match="seed cannot be negative"):
+        model.generate(starts, seed=-1)
 
 
 @pytest.mark.parametrize("pool", ["query", "prefix"])
@@ -182,6 +198,40 @@ def test_a_saved_model_is_the_same_when_loaded(tmp_path, pool):
     assert loaded.config.pool == pool
     batch = batch_of(DOCUMENTS)
     assert torch.equal(loaded(batch).logits, model(batch).logits)
+
+
+@pytest.mark.parametrize("pool", ["prefix", "query"])
+def test_what_a_checkpoint_lacks_is_drawn_as_in_a_new_model(tmp_path, pool):
+    made = WordPooledLM(small(pool=pool, slots=2).config)
+    made.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    kept = {name: weight for name, weight in weights.items() if name.startswith("stack.layers.0")}
+    save_file(kept, tmp_path / "model.safetensors", {"format": "pt"})
+    loaded = WordPooledLM.from_pretrained(tmp_path)
+    for (name, one), other in zip(made.named_parameters(), loaded.parameters(), strict=True):
+        if name in kept:
+            assert torch.equal(one, other)
+        else:
+            assert other.std().item() == pytest.approx(one.std().item(), rel=0.5), name
+            assert other.mean().item() == pytest.approx(one.mean().item(), abs=0.5), name
+
+
+def test_a_model_of_bytes_goes_on_with_a_subword_head(tmp_path):
+    small().save_pretrained(tmp_path)
+    loaded = WordPooledLM.from_pretrained(
+        tmp_path, head="subword", subword_vocab_size=50, ignore_mismatched_sizes=True
+    )
+    assert loaded.speller.head.weight.std().item() == pytest.approx(0.02, rel=0.2)
+    assert loaded.speller.embedding.weight.std().item() == pytest.approx(0.02, rel=0.2)
+
+
+def test_heads_left_to_themselves_fit_any_width_that_layers_take():
+    for width in (64, 512, 768, 896, 1000, 1024, 1408, 1600):
+        config = WordPooledConfig(hidden_size=width, num_attention_heads=2, pool="prefix")
+        with torch.device("meta"):
+            WordPooledLM(config)
+        assert config.speller_hidden_size >= min(64, width / 2) * config.speller_num_heads
+    assert (WordPooledConfig().pool_num_heads, WordPooledConfig().speller_num_heads) == (3, 6)
 
 
 def test_settings_that_cannot_be_are_refused():
@@ -213,7 +263,18 @@ def test_a_subword_head_spells_words_in_the_ids_of_a_tokenizer(bpe_json, tmp_pat
     assert out.num_bytes == 16
     assert out.words_right()[[1, 2, 4]].all()
     assert model.generate(["the", "a"], tokenizer=tokenizer) == [b" cat sat", b" fox"]
-    with pytest.raises(UsageError, match="give piece_ids"):
+    with pytest.raises(UsageError, match="give batch_of the tokenizer, or piece_ids"):
         model(model.batch_of(texts))
-    with pytest.raises(UsageError, match="a tokenizer is for"):
+    with pytest.raises(UsageError, match="writes ids of a tokenizer"):
         model.generate(["the"])
+
+
+def test_a_tokenizer_that_the_head_does_not_know_is_refused(bpe_json, tmp_path):
+    (tmp_path / "tokenizer.json").write_text(bpe_json)
+    tokenizer = load_tokenizer(str(tmp_path / "tokenizer.json"))
+    narrow = small(head="subword", subword_vocab_size=tokenizer.vocab_size - 1)
+    for model, message in ((narrow, "as large a subword_vocab_size"), (small(), "spells bytes: give none")):
+        with pytest.raises(UsageError, match=message):
+            model.batch_of(["the cat"], tokenizer)
+        with pytest.raises(UsageError, match=message):
+            model.generate(["the cat"], tokenizer=tokenizer)

@@ -59,6 +59,30 @@ def test_gradients_are_those_of_the_loop(place, name, dtype):
         assert distance < (1e-5 if dtype == torch.float32 else 1e-2)
 
 
+@pytest.mark.parametrize("name", ["words", "slack", "long between short", "edges of a chunk"])
+def test_what_is_no_number_stays_in_its_document(place, name):
+    cu_seqlens, tokens = layout(name, place.device)
+    values, weights = inputs(tokens, place, columns=(3,))
+    grad = torch.randn(values.shape).to(place.device)
+    bounds = cu_seqlens.tolist()
+
+    def smoothed(sick):
+        dirt = torch.zeros_like(values)
+        for start, end in sick:
+            dirt[start:end] = torch.nan
+        leaves = [(values + dirt).requires_grad_(), weights.clone().requires_grad_()]
+        out = exponential_smoothing(*leaves, cu_seqlens, backend=place.backend)
+        return out, *torch.autograd.grad(out, leaves, grad + dirt)
+
+    rows = rows_of(cu_seqlens)
+    slack = (bounds[-1], tokens)
+    clean, dirty = smoothed([]), smoothed([*rows[::2], slack])
+    for start, end in rows[1::2]:
+        for one, other in zip(clean, dirty, strict=True):
+            assert torch.equal(one[start:end], other[start:end])
+    assert all(part[bounds[-1] :].eq(0).all() for part in dirty)
+
+
 def wide_tensor(tensor):
     return tensor.detach().cpu().double()
 
