@@ -200,6 +200,25 @@ def test_a_new_model_begins_as_a_new_t5():
             assert part.std().item() == pytest.approx(theirs[name].std().item(), rel=0.25), name
 
 
+@pytest.mark.filterwarnings("error:.*dtype.*")
+def test_in_float16_it_is_as_near_as_transformers_own_model(tmp_path):
+    T5ForConditionalGeneration(T5Config(**SMALL)).save_pretrained(tmp_path)
+    ids, mask, labels = batch()
+
+    def logits_of(model):
+        return rows_of(model.eval()(input_ids=ids, attention_mask=mask, labels=labels).logits, TARGETS)
+
+    exact = logits_of(T5ForConditionalGeneration.from_pretrained(tmp_path))
+    theirs = logits_of(T5ForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.float16))
+    config = MergingByT5Config.from_pretrained(tmp_path, policy="none")
+    mine = logits_of(MergingByT5.from_pretrained(tmp_path, config=config, dtype=torch.float16))
+    assert mine.dtype is torch.float16
+    assert (mine - exact).norm() < 1.5 * (theirs - exact).norm()
+    gated = MergingByT5.from_pretrained(tmp_path, dtype=torch.float16)
+    assert logits_of(gated).isfinite().all()
+    assert gated.generate(ids, attention_mask=mask, max_new_tokens=3).shape == (4, 4)
+
+
 def test_a_t5_folder_loads_and_its_own_folder_loads_back(tmp_path):
     theirs = T5ForConditionalGeneration(T5Config(**SMALL))
     theirs.save_pretrained(tmp_path / "t5")
