@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import transformers
 from merging_twins import padded_logits
 from transformers import T5Config, T5ForConditionalGeneration
 
@@ -290,6 +291,8 @@ def test_what_does_not_fit_is_refused():
         merging(policy="nothing")
     with pytest.raises(UsageError, match="share"):
         merging(policy="random")
+    with pytest.raises(UsageError, match="above 0 and at most 1"):
+        merging(share=1.5)
     with pytest.raises(UsageError, match="negative"):
         merging(gate_scale=3.0)
     ids, _, labels = batch()
@@ -298,3 +301,25 @@ def test_what_does_not_fit_is_refused():
         merging()(**documents | {"decoder_cu_seqlens": None})
     with pytest.raises(UsageError, match="labels"):
         merging()(input_ids=ids)
+    model = merging()
+    del model.config.decoder_start_token_id
+    for given in (documents, dict(input_ids=ids, labels=labels)):
+        with pytest.raises(UsageError, match="decoder_start_token_id"):
+            model(**given)
+
+
+def test_transformers_trainer_gets_a_mean_loss_and_predicts_logits(tmp_path):
+    pytest.importorskip("accelerate")
+    ids, mask, labels = batch()
+    rows = [
+        dict(zip(("input_ids", "attention_mask", "labels"), row, strict=True))
+        for row in zip(ids, mask, labels, strict=True)
+    ]
+    settings = transformers.TrainingArguments(
+        tmp_path, use_cpu=True, report_to=[], per_device_eval_batch_size=4
+    )
+    trainer = transformers.Trainer(merging(), settings)
+    assert not trainer.model_accepts_loss_kwargs
+    predicted = trainer.predict(rows)
+    expected = trainer.model.eval()(input_ids=ids, attention_mask=mask, labels=labels).logits
+    torch.testing.assert_close(torch.from_numpy(predicted.predictions), expected.detach())

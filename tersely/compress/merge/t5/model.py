@@ -56,6 +56,9 @@ class MergingByT5(T5ForConditionalGeneration):
 
     config_class = MergingByT5Config
     supports_gradient_checkpointing = False
+    accepts_loss_kwargs = (
+        False  # the loss is a mean, so transformers' Trainer divides it by the steps it accumulates
+    )
 
     def __init__(self, config: MergingByT5Config) -> None:
         super().__init__(config)
@@ -100,7 +103,8 @@ class MergingByT5(T5ForConditionalGeneration):
             Logits ``(U, V)`` or ``(B, M, V)``, 0 at padding of a ``decoder_attention_mask``.
 
         Raises:
-            UsageError: sources are packed and targets are not, or one of them is missing.
+            UsageError: sources are packed and targets are not, one of them is missing, or the configuration does not say
+                what targets begin with.
         """
         hard = not self.training if hard is None else hard
         if encoder_outputs is not None or past_key_values is not None or use_cache:
@@ -159,9 +163,13 @@ class MergingByT5(T5ForConditionalGeneration):
         if labels is None:
             raise UsageError("there is nothing to say: give labels or decoder_input_ids")
         config: Any = self.config
+        if (start := getattr(config, "decoder_start_token_id", None)) is None:
+            raise UsageError(
+                "labels follow decoder_start_token_id, which the configuration lacks: set it, in T5 to pad_token_id"
+            )
         if cu_seqlens is None:
             return self._shift_right(labels)
-        return shifted(labels, cu_seqlens, config.decoder_start_token_id, config.pad_token_id)
+        return shifted(labels, cu_seqlens, start, config.pad_token_id)
 
     def _logits(self, input_ids: Tensor, cu_seqlens: Tensor, positions: Tensor, encoded: Encoded) -> Tensor:
         """Logits of packed targets, ``(U, V)``."""
