@@ -151,13 +151,14 @@ def test_empty_documents_change_nothing(hard):
     assert found.logits.isfinite().all()
 
 
-def test_slack_rows_change_nothing():
+@pytest.mark.parametrize("label", [-100, 7])
+def test_slack_rows_change_nothing(label):
     model = merging().eval()
     ids, _, labels = batch()
     documents = packed(SOURCES, TARGETS, ids, labels)
     slack = documents | {
         "input_ids": torch.cat([documents["input_ids"], torch.full((7,), 5)]),
-        "labels": torch.cat([documents["labels"], torch.full((3,), -100)]),
+        "labels": torch.cat([documents["labels"], torch.full((3,), label)]),
     }
     with torch.no_grad():
         found, wanted = model(**slack), model(**documents)

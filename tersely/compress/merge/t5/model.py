@@ -92,7 +92,7 @@ class MergingByT5(T5ForConditionalGeneration):
             decoder_attention_mask: ``(B, M)``.
             encoder_outputs: what ``encoder`` gave for a padded batch.
             past_key_values: transformers' cache of the decoder.
-            labels: of the shape of ``decoder_input_ids``; -100 for none.
+            labels: of the shape of ``decoder_input_ids``; -100 for none, and none count in rows past the last target.
             use_cache: give a cache of the decoder; not by default.
             cu_seqlens: ``(N + 1,)``, int32: packed sources.
             decoder_cu_seqlens: ``(N + 1,)``, int32: their targets.
@@ -135,6 +135,8 @@ class MergingByT5(T5ForConditionalGeneration):
         else:
             encoded = self.encoder.encode(input_ids, cu_seqlens, _counted(input_ids), hard)
             logits = self._logits(said, decoder_cu_seqlens, _counted(said), encoded)
+            if labels is not None:
+                labels = labels.masked_fill(_counted(labels) >= decoder_cu_seqlens[-1], -100)
         loss = None if labels is None else cross_entropy(logits.flatten(0, -2), labels.flatten())
         return _output(loss, logits, cu_seqlens, encoded)
 
