@@ -28,6 +28,7 @@ def attention(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """``out`` and ``lse`` of ``reference.forward``."""
     bounds = Boundaries(key_start, key_stop, query_start, query_stop, query_tiles, key_tiles, tree, documents)
+    gate, sink = _side_by_side(gate), _side_by_side(sink)
     relative: dict[str, Any] = dict(bias=bias, positions=_pair(query_positions, key_positions))
     match pick(
         backend, q, k, v,
@@ -66,7 +67,7 @@ def attention_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """What ``reference.backward`` returns; ``dgate`` and ``dbias`` are empty without a gate and a bias."""
     bounds = Boundaries(key_start, key_stop, query_start, query_stop, query_tiles, key_tiles, tree, documents)
-    dlse = None if dlse is None else dlse.contiguous()
+    dlse, gate = _side_by_side(dlse), _side_by_side(gate)
     arguments: dict[str, Any] = dict(
         scale=scale, softcap=softcap, gate=gate, dlse=dlse, bias=bias, positions=_pair(query_positions, key_positions)
     )  # fmt: skip
@@ -137,6 +138,11 @@ attention.register_autograd(_differentiate, setup_context=_remember)
 
 def _pair(query: Tensor | None, key: Tensor | None) -> tuple[Tensor, Tensor] | None:
     return None if query is None or key is None else (query, key)
+
+
+def _side_by_side(x: Tensor | None) -> Tensor | None:
+    """``x`` without gaps: kernels read gates and sinks by their address alone."""
+    return None if x is None else x.contiguous()
 
 
 def _short(q: Tensor, documents: int) -> bool:

@@ -1,5 +1,7 @@
 """The causality checker: what is causal passes, what looks ahead is named."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from merging import FORMS, build, pack
@@ -88,3 +90,16 @@ def test_functions_are_checked_too_and_documents_kept_apart():
         check_causality(lambda ids, cu: ids[:, None], values[:0])
     with pytest.raises(UsageError, match="finite"):
         check_causality(lambda ids, cu: ids[:, None] / torch.zeros(1), values)
+
+
+def test_noise_that_would_hide_leaks_is_refused():
+    def dropping(ids, cu):
+        return torch.nn.functional.dropout(ids.double().flip(0).cumsum(0).flip(0)[:, None], 0.5)
+
+    def guessing(ids, cu):
+        return SimpleNamespace(logits=ids.double()[:, None], keep=torch.rand(len(ids)) < 0.5)
+
+    torch.manual_seed(0)
+    for forward in (dropping, guessing):
+        with pytest.raises(UsageError, match="call eval"):
+            check_causality(forward, torch.arange(40))

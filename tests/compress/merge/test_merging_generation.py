@@ -74,3 +74,8 @@ def test_empty_prompts_are_refused():
             build().generate(
                 torch.tensor(ids, dtype=torch.int64), torch.tensor(cu_seqlens, dtype=torch.int32)
             )
+
+
+def test_negative_temperatures_are_refused():
+    with pytest.raises(UsageError, match="must not be negative"):
+        build().generate(torch.tensor([END]), torch.tensor([0, 1], dtype=torch.int32), temperature=-0.5)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import transformers
 from merging_twins import padded_logits
 from transformers import T5Config, T5ForConditionalGeneration
 
@@ -150,13 +151,14 @@ def test_empty_documents_change_nothing(hard):
     assert found.logits.isfinite().all()
 
 
-def test_slack_rows_change_nothing():
+@pytest.mark.parametrize("label", [-100, 7])
+def test_slack_rows_change_nothing(label):
     model = merging().eval()
     ids, _, labels = batch()
     documents = packed(SOURCES, TARGETS, ids, labels)
     slack = documents | {
         "input_ids": torch.cat([documents["input_ids"], torch.full((7,), 5)]),
-        "labels": torch.cat([documents["labels"], torch.full((3,), -100)]),
+        "labels": torch.cat([documents["labels"], torch.full((3,), label)]),
     }
     with torch.no_grad():
         found, wanted = model(**slack), model(**documents)
@@ -198,6 +200,25 @@ def test_a_new_model_begins_as_a_new_t5():
     for name, part in MergingByT5(MergingByT5Config(**SMALL)).named_parameters():
         if "policy" not in name and part.dim() > 1:
             assert part.std().item() == pytest.approx(theirs[name].std().item(), rel=0.25), name
+
+
+@pytest.mark.filterwarnings("error:.*dtype.*")
+def test_in_float16_it_is_as_near_as_transformers_own_model(tmp_path):
+    T5ForConditionalGeneration(T5Config(**SMALL)).save_pretrained(tmp_path)
+    ids, mask, labels = batch()
+
+    def logits_of(model):
+        return rows_of(model.eval()(input_ids=ids, attention_mask=mask, labels=labels).logits, TARGETS)
+
+    exact = logits_of(T5ForConditionalGeneration.from_pretrained(tmp_path))
+    theirs = logits_of(T5ForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.float16))
+    config = MergingByT5Config.from_pretrained(tmp_path, policy="none")
+    mine = logits_of(MergingByT5.from_pretrained(tmp_path, config=config, dtype=torch.float16))
+    assert mine.dtype is torch.float16
+    assert (mine - exact).norm() < 1.5 * (theirs - exact).norm()
+    gated = MergingByT5.from_pretrained(tmp_path, dtype=torch.float16)
+    assert logits_of(gated).isfinite().all()
+    assert gated.generate(ids, attention_mask=mask, max_new_tokens=3).shape == (4, 4)
 
 
 def test_a_t5_folder_loads_and_its_own_folder_loads_back(tmp_path):
@@ -271,6 +292,8 @@ def test_what_does_not_fit_is_refused():
         merging(policy="nothing")
     with pytest.raises(UsageError, match="share"):
         merging(policy="random")
+    with pytest.raises(UsageError, match="above 0 and at most 1"):
+        merging(share=1.5)
     with pytest.raises(UsageError, match="negative"):
         merging(gate_scale=3.0)
     ids, _, labels = batch()
@@ -279,3 +302,25 @@ def test_what_does_not_fit_is_refused():
         merging()(**documents | {"decoder_cu_seqlens": None})
     with pytest.raises(UsageError, match="labels"):
         merging()(input_ids=ids)
+    model = merging()
+    del model.config.decoder_start_token_id
+    for given in (documents, dict(input_ids=ids, labels=labels)):
+        with pytest.raises(UsageError, match="decoder_start_token_id"):
+            model(**given)
+
+
+def test_transformers_trainer_gets_a_mean_loss_and_predicts_logits(tmp_path):
+    pytest.importorskip("accelerate")
+    ids, mask, labels = batch()
+    rows = [
+        dict(zip(("input_ids", "attention_mask", "labels"), row, strict=True))
+        for row in zip(ids, mask, labels, strict=True)
+    ]
+    settings = transformers.TrainingArguments(
+        tmp_path, use_cpu=True, report_to=[], per_device_eval_batch_size=4
+    )
+    trainer = transformers.Trainer(merging(), settings)
+    assert not trainer.model_accepts_loss_kwargs
+    predicted = trainer.predict(rows)
+    expected = trainer.model.eval()(input_ids=ids, attention_mask=mask, labels=labels).logits
+    torch.testing.assert_close(torch.from_numpy(predicted.predictions), expected.detach())

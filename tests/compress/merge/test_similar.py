@@ -101,6 +101,15 @@ def test_without_merging_it_is_the_model_itself(bert, packed):
             torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("cu_seqlens", [[0], [0, 0]])
+def test_documents_without_any_tokens_have_no_states(bert, cu_seqlens):
+    empty = torch.zeros(0, dtype=torch.int64)
+    out = merge_encoder(bert, empty, torch.tensor(cu_seqlens, dtype=torch.int32), {0: 0.5})
+    assert out.states.shape == out.unmerged().shape == (0, 24)
+    assert out.cu_seqlens.tolist() == cu_seqlens
+
+
 def alone(bert, ids, layers):
     """One document through BERT, its attention written out, merged by hand."""
     x, sizes, sets = bert.embeddings(ids[None])[0], torch.ones(len(ids)), [[i] for i in range(len(ids))]

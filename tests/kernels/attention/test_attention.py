@@ -189,6 +189,26 @@ def test_a_packed_projection_is_read_in_place(place):
     assert torch.equal(varlen_attention(*qkv.unbind(1), cu, causal=True, backend=place.backend), whole)
 
 
+@pytest.mark.parametrize(
+    "spread", [lambda x: torch.stack([x, x + 9], 1)[:, 0], lambda x: x[:1].expand(len(x))]
+)
+def test_gates_and_sinks_with_gaps_in_memory_are_read_rightly(place, spread):
+    if place.backend == "hopper":
+        pytest.skip("the Hopper kernels take no gates")
+    q, k, v, given, leaves = batch(
+        90, 90, (2, 2), 32, dtypes(place)[0], place.device, dict(gate=True, sink=True)
+    )
+    cu = cu_seqlens([60, 30], place.device)
+    spread_out = {name: spread(x.detach()) for name, x in given.items()}
+    assert not any(x.is_contiguous() for x in spread_out.values())
+    results = []
+    for extra in (spread_out, {name: x.contiguous() for name, x in spread_out.items()}):
+        out = varlen_attention(q, k, v, cu, backend=place.backend, **extra)
+        results.append([out, *torch.autograd.grad(out.square().sum(), leaves[:3])])
+    for mine, plain in zip(*results, strict=True):
+        assert torch.equal(mine, plain)
+
+
 def test_heads_in_any_order_in_memory_are_read_rightly(place):
     dtype = dtypes(place)[0]
     q, k, v = (torch.randn(2, 90, 64, device=place.device, dtype=dtype) for _ in range(3))

@@ -36,6 +36,22 @@ def both_ways(q, k, v, cu, reach, backend, **options):
     return out, *torch.autograd.grad(out, (q, k, v), reach)
 
 
+def test_gates_and_sinks_in_bf16_are_rounded_no_further():
+    q, k, v = inputs(300)
+    cu = cu_seqlens([200, 100], "cuda")
+    reach = torch.randn_like(q)
+    rounded = dict(
+        gate=-8 * torch.rand(300, device="cuda").bfloat16(), sink=torch.randn(4, device="cuda").bfloat16()
+    )
+    wide = {name: x.float() for name, x in rounded.items()}
+    for one, other in zip(
+        both_ways(q, k, v, cu, reach, "triton", **rounded),
+        both_ways(q, k, v, cu, reach, "triton", **wide),
+        strict=True,
+    ):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize("head_dim", [64, 128])
 def test_a_long_document_among_short_ones(backend, head_dim):
     rng = random.Random(1)

@@ -38,6 +38,8 @@ def generate(
             f"prompts of {lengths.tolist()} ids, of {len(input_ids)} in all, cannot be continued: give each at least "
             f"the id {END}, and no ids after the last"
         )
+    if temperature < 0:
+        raise UsageError(f"temperature {temperature} must not be negative: 0 takes the most probable id")
     states, state = _prefill(model, input_ids, cu_seqlens)
     rows = torch.arange(len(lengths), device=input_ids.device)
     chosen = torch.full((len(lengths), max_new_tokens), -1, device=input_ids.device)

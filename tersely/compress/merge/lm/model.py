@@ -116,7 +116,7 @@ class MergingLM(PreTrainedModel):
             The new ids of each prompt, int64, on the CPU; 256 is the last where it ended.
 
         Raises:
-            UsageError: a prompt is empty, or there are ids after the last.
+            UsageError: a prompt is empty, there are ids after the last, or the temperature is negative.
         """
         from tersely.compress.merge.lm.generate import generate
 

@@ -48,7 +48,9 @@ class DeleteGate(nn.Module):
         self, hidden: Tensor, cu_seqlens: Tensor, input_ids: Tensor, position_ids: Tensor | None = None
     ) -> Choice:
         """See ``BoundaryPolicy``; ``G`` is float32, or wider if ``hidden`` is."""
-        logit = nn.functional.linear(self.norm(hidden), self.weight, self.bias).squeeze(-1)
+        scale = self.norm.weight.to(hidden.dtype)  # T5's states are float32 in a model of float16
+        normed = nn.functional.rms_norm(hidden, scale.shape, scale, self.norm.eps).to(self.weight.dtype)
+        logit = nn.functional.linear(normed, self.weight, self.bias).squeeze(-1)
         logit = logit.to(torch.promote_types(logit.dtype, torch.float32))
         if self.noisy and self.training:
             uniform = torch.rand_like(logit).clamp(min=torch.finfo(logit.dtype).tiny)

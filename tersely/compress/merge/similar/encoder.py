@@ -79,7 +79,10 @@ def merge_encoder(
 def _attended(layer: Any, x: Tensor, cu_seqlens: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
     """The states ``(T, C)`` after the layer's attention, and its keys ``(T, H, D)``."""
     own = layer.attention.self
-    q, k, v = (part(x).view(len(x), own.num_attention_heads, -1) for part in (own.query, own.key, own.value))
+    q, k, v = (
+        part(x).unflatten(1, (own.num_attention_heads, own.attention_head_size))
+        for part in (own.query, own.key, own.value)
+    )
     seen = varlen_attention(q, k, v, cu_seqlens, gate=sizes.log())
     return layer.attention.output(seen.flatten(1), x), k
 

@@ -9,6 +9,7 @@ from torch import nn
 from transformers import T5Config
 
 from tersely.compress.merge.policies import DeleteGate, FixedPolicy, RandomPolicy, StridePolicy
+from tersely.compress.merge.policies.exact import as_fraction
 from tersely.errors import UsageError, choose
 
 
@@ -45,7 +46,13 @@ class MergingByT5Config(T5Config):
     """
 
     model_type = "merging_byt5"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values", "keep", "gate"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = [
+        "past_key_values",
+        "keep",
+        "gate",
+        "deleted",
+        "gate_mean",
+    ]
 
     gate_layer: int = 3
     policy: str = "gate"
@@ -59,6 +66,8 @@ class MergingByT5Config(T5Config):
         choose(Policy, self.policy)
         if self.gate_scale >= 0:
             raise UsageError(f"gate_scale is {self.gate_scale}: give a negative number")
+        if self.share is not None:
+            as_fraction(self.share)
 
 
 def policy_of(config: MergingByT5Config) -> nn.Module | None:

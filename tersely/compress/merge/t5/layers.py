@@ -62,8 +62,10 @@ def run_block(
 
 
 def norm(module: Any, x: Tensor) -> Tensor:
-    """A ``T5LayerNorm``, which is an RMSNorm."""
-    return torch.nn.functional.rms_norm(x, module.weight.shape, module.weight, module.variance_epsilon)
+    """A ``T5LayerNorm``, which is an RMSNorm; in the dtype of its weight, as ``x`` is float32 in a model of float16."""
+    weight = module.weight
+    normed = torch.nn.functional.rms_norm(x, weight.shape, weight.to(x.dtype), module.variance_epsilon)
+    return normed.to(weight.dtype)
 
 
 def _mlp(dense: Any, x: Tensor) -> Tensor:

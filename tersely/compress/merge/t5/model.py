@@ -56,6 +56,9 @@ class MergingByT5(T5ForConditionalGeneration):
 
     config_class = MergingByT5Config
     supports_gradient_checkpointing = False
+    accepts_loss_kwargs = (
+        False  # the loss is a mean, so transformers' Trainer divides it by the steps it accumulates
+    )
 
     def __init__(self, config: MergingByT5Config) -> None:
         super().__init__(config)
@@ -89,7 +92,7 @@ class MergingByT5(T5ForConditionalGeneration):
             decoder_attention_mask: ``(B, M)``.
             encoder_outputs: what ``encoder`` gave for a padded batch.
             past_key_values: transformers' cache of the decoder.
-            labels: of the shape of ``decoder_input_ids``; -100 for none.
+            labels: of the shape of ``decoder_input_ids``; -100 for none, and none count in rows past the last target.
             use_cache: give a cache of the decoder; not by default.
             cu_seqlens: ``(N + 1,)``, int32: packed sources.
             decoder_cu_seqlens: ``(N + 1,)``, int32: their targets.
@@ -100,7 +103,8 @@ class MergingByT5(T5ForConditionalGeneration):
             Logits ``(U, V)`` or ``(B, M, V)``, 0 at padding of a ``decoder_attention_mask``.
 
         Raises:
-            UsageError: sources are packed and targets are not, or one of them is missing.
+            UsageError: sources are packed and targets are not, one of them is missing, or the configuration does not say
+                what targets begin with.
         """
         hard = not self.training if hard is None else hard
         if encoder_outputs is not None or past_key_values is not None or use_cache:
@@ -131,6 +135,8 @@ class MergingByT5(T5ForConditionalGeneration):
         else:
             encoded = self.encoder.encode(input_ids, cu_seqlens, _counted(input_ids), hard)
             logits = self._logits(said, decoder_cu_seqlens, _counted(said), encoded)
+            if labels is not None:
+                labels = labels.masked_fill(_counted(labels) >= decoder_cu_seqlens[-1], -100)
         loss = None if labels is None else cross_entropy(logits.flatten(0, -2), labels.flatten())
         return _output(loss, logits, cu_seqlens, encoded)
 
@@ -159,9 +165,13 @@ class MergingByT5(T5ForConditionalGeneration):
         if labels is None:
             raise UsageError("there is nothing to say: give labels or decoder_input_ids")
         config: Any = self.config
+        if (start := getattr(config, "decoder_start_token_id", None)) is None:
+            raise UsageError(
+                "labels follow decoder_start_token_id, which the configuration lacks: set it, in T5 to pad_token_id"
+            )
         if cu_seqlens is None:
             return self._shift_right(labels)
-        return shifted(labels, cu_seqlens, config.decoder_start_token_id, config.pad_token_id)
+        return shifted(labels, cu_seqlens, start, config.pad_token_id)
 
     def _logits(self, input_ids: Tensor, cu_seqlens: Tensor, positions: Tensor, encoded: Encoded) -> Tensor:
         """Logits of packed targets, ``(U, V)``."""

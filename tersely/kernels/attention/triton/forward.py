@@ -85,7 +85,7 @@ def _step(
         side = side_of(low, high, key, R, BN)
         x += bias_of(table_ptr, position[:, None], key[None, :], side, R, x.shape[0], BN) * LOG2E
     if GATE:
-        x += tl.load(gate_ptr + kv + column, mask=kv + column < Tk, other=0.0)[None, :] * LOG2E
+        x += tl.load(gate_ptr + kv + column, mask=kv + column < Tk, other=0.0).to(tl.float32)[None, :] * LOG2E
     if MASKED:
         seen = (column[None, :] + (kv - row_start)[:, None]).to(tl.uint32) < row_span[:, None]
         if TREE:
@@ -133,7 +133,7 @@ def attention_forward(
         distances = (table_ptr, position, tl.min(position, 0), tl.max(position, 0), key_positions_ptr)
     acc = tl.zeros([BM, DP], tl.float32)
     if SINK:
-        peak = tl.zeros([BM], tl.float32) + tl.load(sink_ptr + head) * LOG2E / unit
+        peak = tl.zeros([BM], tl.float32) + tl.load(sink_ptr + head).to(tl.float32) * LOG2E / unit
         norm = tl.full([BM], 1.0, tl.float32)
     else:
         peak = tl.full([BM], float("-inf"), tl.float32)
