@@ -65,6 +65,11 @@ class MergingLM(PreTrainedModel):
         self.head = nn.Linear(width, config.vocab_size, bias=False)
         self.post_init()
 
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """No: of custom code transformers skips the parts without weights of their own, which here draw the others theirs."""
+        return False
+
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, Stack | MergingBody | GroupReduce | RouterPolicy):
             module.reset_parameters()
