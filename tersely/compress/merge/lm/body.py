@@ -70,6 +70,8 @@ class MergingBody(nn.Module):
 
     def reset_parameters(self) -> None:
         """The states before merging are added in from 0, or whole where most bytes get nothing else."""
+        self.up.reset_parameters()
+        self.down.reset_parameters()
         if self.expansion is Expansion.GATHER:
             nn.init.eye_(self.residual.weight)
         else:
