@@ -1,7 +1,8 @@
 """SpacePolicy: the rule of SpaceByte (arXiv 2404.14408, section 2), on ids; ``tokenize.words.space`` is the same on bytes.
 
 A byte is like space unless it is an ASCII letter, a digit or a UTF-8 continuation; one that does not follow another
-begins a group, and so does the first position of a document. Ids that are no bytes are like space.
+begins a group, and so does the first position of a document. Ids that are no bytes are like space. So is the first byte of
+each character beyond ASCII: where words are written with others, nearly every character begins a group.
 
     the cat, and        t h e _ c a t , _ a n d
                         1 0 0 1 0 0 0 1 0 0 0 0
