@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from report import arguments, publish
+from report import arguments, captured, publish
 from transformers import BertConfig, BertModel
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
@@ -60,25 +60,6 @@ def calls(model, ids, mask, dry):
         yield name, call
         if not dry:
             yield f"{name}, captured", captured(call)
-
-
-def captured(call):
-    """The same, replayed from a CUDA graph."""
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        for _ in range(3):
-            call()
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = call()
-
-    def replay():
-        graph.replay()
-        return out
-
-    return replay
 
 
 def padded(model, ids, mask):

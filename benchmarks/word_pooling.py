@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from report import arguments, missing, publish
+from report import arguments, captured, missing, publish
 from torch import nn
 
 from tersely.embeddings import WordPool
@@ -161,25 +161,6 @@ def milliseconds(call, dry):
     from triton.testing import do_bench
 
     return do_bench(call, warmup=10, rep=60, return_mode="median")
-
-
-def captured(call):
-    """The same, replayed from a CUDA graph."""
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        for _ in range(2):
-            call()
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = call()
-
-    def replay():
-        graph.replay()
-        return out
-
-    return replay
 
 
 def main():
