@@ -22,8 +22,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from tersely.embeddings.words.places import words_of_bytes
 from tersely.errors import UsageError
+from tersely.kernels.segment import segments_of_tokens
 
 
 class Lexinvariant(nn.Module):
@@ -58,12 +58,12 @@ class Lexinvariant(nn.Module):
         """
         ranks = self.ranks(input_ids, cu_seqlens)
         numbers = self._numbers(cu_seqlens, documents)
-        return self._vectors(numbers[words_of_bytes(cu_seqlens, len(ranks))], ranks)
+        return self._vectors(numbers[segments_of_tokens(cu_seqlens, len(ranks))], ranks)
 
     def ranks(self, input_ids: Tensor, cu_seqlens: Tensor) -> Tensor:
         """How many symbols of its document were new before the token's own was, int64 ``(T,)``: the labels of ``logits``."""
         tokens, device = len(input_ids), input_ids.device
-        documents = words_of_bytes(cu_seqlens, tokens)
+        documents = segments_of_tokens(cu_seqlens, tokens)
         keys, order = (documents * self.vocab_size + input_ids.long()).sort(stable=True)
         begins = torch.ones(tokens, dtype=torch.bool, device=device)
         begins[1:] = keys[1:] != keys[:-1]

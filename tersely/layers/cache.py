@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tersely.kernels import decode_attention
+from tersely.kernels.segment import positions_of_tokens, segments_of_tokens
 
 
 class StackCache:
@@ -36,9 +37,10 @@ class StackCache:
         self._reserve(longest)
         self._longest = longest
         self.lengths = cu_seqlens.diff().long()
-        self._rows = torch.repeat_interleave(
-            torch.arange(self.sequences, device=self.lengths.device) * self._places, self.lengths
-        ) + _places_within(cu_seqlens, self.lengths)
+        tokens = int(cu_seqlens[-1])
+        self._rows = segments_of_tokens(cu_seqlens, tokens) * self._places + positions_of_tokens(
+            cu_seqlens, tokens
+        )
 
     def fill(self, layer: int, k: Tensor, v: Tensor) -> None:
         """Takes keys and values ``(T, H, D)`` of the packed sequences that it was begun with."""
@@ -74,8 +76,3 @@ class StackCache:
                 new[:, : self._places] = old.view(self.sequences, self._places, *old.shape[1:])
                 storage[number] = new.flatten(0, 1)
         self._places = wanted
-
-
-def _places_within(cu_seqlens: Tensor, lengths: Tensor) -> Tensor:
-    starts = torch.repeat_interleave(cu_seqlens[:-1].long(), lengths)
-    return torch.arange(len(starts), device=starts.device) - starts

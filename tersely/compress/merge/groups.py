@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tersely.compress.merge.positions import positions_of
 from tersely.kernels import compact
+from tersely.kernels.segment import positions_of_tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Groups:
             keep: bool, ``(T,)``.
             cu_seqlens: ``(N + 1,)``, int32 or int64; rows past the last document are slack.
         """
-        keep = keep | (positions_of(cu_seqlens, len(keep)) == 0)
+        keep = keep | (positions_of_tokens(cu_seqlens, len(keep)) == 0)
         source, inner, _ = compact(torch.arange(len(keep), device=keep.device), keep, cu_seqlens)
         starts = torch.cat([source.to(cu_seqlens.dtype), cu_seqlens[-1:]])
-        return Groups(keep, starts, source, inner, positions_of(inner, len(source)))
+        return Groups(keep, starts, source, inner, positions_of_tokens(inner, len(source)))

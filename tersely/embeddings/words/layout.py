@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tersely.embeddings.words.places import words_of_bytes
+from tersely.kernels.segment import segments_of_tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,13 +57,13 @@ def lay_out(ids: Tensor, cu_words: Tensor, cu_documents: Tensor, end_of_word: in
     device, documents, words = ids.device, len(cu_documents) - 1, len(cu_words) - 1
     cu_words, cu_documents = cu_words.long(), cu_documents.long()
     cu_rows = cu_documents + torch.arange(documents + 1, device=device)
-    spelled = torch.arange(words, device=device) + words_of_bytes(cu_documents, words)
+    spelled = torch.arange(words, device=device) + segments_of_tokens(cu_documents, words)
     closing = cu_rows[1:] - 1
     lengths = torch.ones(words + documents, dtype=torch.int64, device=device)
     lengths[spelled] = cu_words.diff() + 1
     cu_symbols = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
     symbols = ids.new_empty(len(ids) + words + documents, dtype=torch.int64)
-    words_of_ids = words_of_bytes(cu_words, len(ids))
+    words_of_ids = segments_of_tokens(cu_words, len(ids))
     symbols[torch.arange(len(ids), device=device) + spelled[words_of_ids]] = ids.long()
     symbols.index_fill_(0, cu_symbols[spelled + 1] - 1, end_of_word)
     symbols.index_fill_(0, cu_symbols[closing], end_of_word + 1)

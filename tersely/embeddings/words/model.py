@@ -25,11 +25,11 @@ from tersely.embeddings.words.batch import WordBatch
 from tersely.embeddings.words.config import HeadKind, WordPooledConfig
 from tersely.embeddings.words.generate import Chooser, generate_words
 from tersely.embeddings.words.layout import Layout, lay_out
-from tersely.embeddings.words.places import places_in_words
 from tersely.embeddings.words.pool import WordPool
 from tersely.embeddings.words.speller import Speller
 from tersely.errors import UsageError
 from tersely.kernels import Boundaries, cross_entropy, segment_reduce
+from tersely.kernels.segment import positions_of_tokens
 from tersely.layers import Stack, StackCache
 from tersely.ragged import Ragged
 from tersely.tokenize import Tokenizer, segment_pieces
@@ -142,6 +142,7 @@ class WordPooledLM(PreTrainedModel):
         cu_seqlens: Tensor | None = None,
         piece_ids: Tensor | None = None,
         piece_cu_seqlens: Tensor | None = None,
+        return_loss: bool = True,
     ) -> WordPooledOutput:
         """Logits and loss of packed documents.
 
@@ -151,6 +152,7 @@ class WordPooledLM(PreTrainedModel):
             cu_seqlens: where documents begin among the words.
             piece_ids: what ``head="subword"`` is to spell.
             piece_cu_seqlens: where words begin among them.
+            return_loss: by this name transformers' ``Trainer`` knows that there is a loss without labels.
 
         Raises:
             UsageError: boundaries are missing, or the pieces that the head spells in.
@@ -166,10 +168,10 @@ class WordPooledLM(PreTrainedModel):
         layout = self._layout(batch)
         hidden = self._rows(batch, layout)
         logits = self.speller(hidden, layout.symbols, layout.cu_symbols)
-        loss = cross_entropy(logits, layout.symbols)
+        loss = cross_entropy(logits, layout.symbols) if return_loss else None
         return WordPooledOutput(
             loss=loss,
-            total=loss * len(layout.symbols),
+            total=None if loss is None else loss * len(layout.symbols),
             num_bytes=len(batch.input_ids),
             logits=logits,
             layout=layout,
@@ -264,5 +266,5 @@ class WordPooledLM(PreTrainedModel):
         bounds = Boundaries.from_cu_seqlens(cu_seqlens, rows * p, causal=True)
         if cache is not None:
             cache.begin(cu_seqlens, longest * p)
-        places = places_in_words(cu_seqlens, rows * p)
+        places = positions_of_tokens(cu_seqlens, rows * p)
         return self.stack(x.flatten(0, 1), bounds, places, cache).unflatten(0, (rows, p))

@@ -15,8 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tersely.embeddings.words.places import places_in_words, words_of_bytes
 from tersely.kernels import Boundaries
+from tersely.kernels.segment import positions_of_tokens, segments_of_tokens
 from tersely.layers import Stack
 
 
@@ -43,12 +43,12 @@ class PrefixPool(nn.Module):
         cu_rows = cu_seqlens + numbers
         prefixes = (cu_rows[:-1, None] + torch.arange(p, device=input_ids.device)).flatten()
         ids = input_ids.new_empty(tokens + words * p)
-        ids[torch.arange(tokens, device=ids.device) + p * (words_of_bytes(cu_seqlens, tokens) + 1)] = (
+        ids[torch.arange(tokens, device=ids.device) + p * (segments_of_tokens(cu_seqlens, tokens) + 1)] = (
             input_ids
         )
         ids[prefixes] = 256 + torch.arange(p, device=ids.device).repeat(words)
         rows = len(ids)
-        places = places_in_words(cu_rows, rows)
+        places = positions_of_tokens(cu_rows, rows)
         bounds = Boundaries.from_cu_seqlens(cu_rows, rows)
         reading = Boundaries.from_cu_seqlens(numbers, words * p, cu_rows, rows)
         out = self.stack.read(self.embedding(ids), bounds, places, prefixes, reading)

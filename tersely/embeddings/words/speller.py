@@ -14,8 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tersely.embeddings.words.places import places_in_words, words_of_bytes
 from tersely.kernels import Boundaries
+from tersely.kernels.segment import positions_of_tokens, segments_of_tokens
 from tersely.layers import Stack, StackCache
 
 
@@ -85,7 +85,7 @@ class Speller(nn.Module):
         tokens = len(symbols) + rows * (p - 1)
         cu_seqlens = cu_symbols + torch.arange(rows + 1, device=device) * (p - 1)
         said = torch.arange(len(symbols), device=device) + (p - 1) * (
-            words_of_bytes(cu_symbols, len(symbols)) + 1
+            segments_of_tokens(cu_symbols, len(symbols)) + 1
         )
         # A symbol is read in the position behind the one that says it. Behind an end the next row begins, whose slots
         # are written over it.
@@ -96,6 +96,6 @@ class Speller(nn.Module):
             rows * p, device=device
         )
         known = torch.cat([self.embedding.weight, self.project(slots).flatten(0, 1)])
-        places = places_in_words(cu_seqlens, tokens)
+        places = positions_of_tokens(cu_seqlens, tokens)
         bounds = Boundaries.from_cu_seqlens(cu_seqlens, tokens, causal=True)
         return nn.functional.embedding(index[:-1], known), places, bounds, said

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from tersely.embeddings.words.mlp import GatedMlp
-from tersely.embeddings.words.places import places_in_words
 from tersely.errors import UsageError
 from tersely.kernels import segment_reduce
+from tersely.kernels.segment import positions_of_tokens
 
 
 class TablePool(nn.Module):
@@ -57,7 +57,7 @@ class TablePool(nn.Module):
 
     def forward(self, input_ids: Tensor, cu_seqlens: Tensor) -> Tensor:
         """Bytes ``(T,)`` and boundaries of words ``(W + 1,)`` to ``(W, p, C)``."""
-        values, scores = self._looked_up(input_ids, places_in_words(cu_seqlens, len(input_ids)))
+        values, scores = self._looked_up(input_ids, positions_of_tokens(cu_seqlens, len(input_ids)))
         if scores is not None:
             heads = values.unflatten(1, (self.heads, -1))
             by_query = scores.unflatten(1, (self.slots, -1)).unbind(1)

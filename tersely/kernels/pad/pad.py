@@ -14,7 +14,7 @@ from tersely.kernels.backend import Backend
 from tersely.kernels.checks import check_cu_seqlens
 from tersely.kernels.compact import compact, scatter_back
 from tersely.kernels.operator import operator
-from tersely.kernels.segment.reference import segments_of_tokens
+from tersely.kernels.segment.places import segments_of_tokens
 
 
 class Unpadded(NamedTuple):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import torch
 
-from tersely.kernels.segment.reference import accumulator, segments_of_tokens
+from tersely.kernels.segment.places import segments_of_tokens
+from tersely.kernels.segment.reference import accumulator
 
 
 def positions_of(

@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import torch
 
-
-def segments_of_tokens(cu_seqlens: torch.Tensor, tokens: int) -> torch.Tensor:
-    """The segment of each token, ``(T,)`` int64; ``N`` for slack rows."""
-    places = torch.arange(tokens, device=cu_seqlens.device, dtype=cu_seqlens.dtype)
-    return torch.searchsorted(cu_seqlens[1:].contiguous(), places, right=True)
+from tersely.kernels.segment.places import segments_of_tokens
 
 
 def reduce(values: torch.Tensor, cu_seqlens: torch.Tensor, kind: str) -> tuple[torch.Tensor, torch.Tensor]:

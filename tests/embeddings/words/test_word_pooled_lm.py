@@ -234,6 +234,27 @@ def test_heads_left_to_themselves_fit_any_width_that_layers_take():
     assert (WordPooledConfig().pool_num_heads, WordPooledConfig().speller_num_heads) == (3, 6)
 
 
+def test_transformers_trainer_trains_and_evaluates_without_labels(tmp_path):
+    pytest.importorskip("accelerate")
+    transformers = pytest.importorskip("transformers")
+    settings = transformers.TrainingArguments(
+        tmp_path, use_cpu=True, report_to=[], max_steps=2, remove_unused_columns=False, save_strategy="no"
+    )
+    model, texts = small(), ["the cat", "a", "unbelievable cats"]
+
+    def collate(rows):
+        batch = vars(model.batch_of(rows))
+        return {name: value for name, value in batch.items() if value is not None}
+
+    trainer = transformers.Trainer(
+        model, settings, train_dataset=texts, eval_dataset=texts, data_collator=collate
+    )
+    assert math.isfinite(trainer.train().training_loss)
+    expected = model.eval()(model.batch_of(texts)).loss.item()
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(expected, rel=1e-4)
+    assert model(model.batch_of(texts), return_loss=False).loss is None
+
+
 def test_settings_that_cannot_be_are_refused():
     with pytest.raises(UsageError, match="give subword_vocab_size"):
         WordPooledConfig(head="subword")

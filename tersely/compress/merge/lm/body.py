@@ -21,11 +21,11 @@ from tersely.compress.merge.groups import Groups
 from tersely.compress.merge.lm.config import MergingLMConfig
 from tersely.compress.merge.policies.named import make_policy
 from tersely.compress.merge.policies.protocol import Choice
-from tersely.compress.merge.positions import positions_of
 from tersely.compress.merge.rate import RatioLoss
 from tersely.compress.merge.reduce import GroupReduce
 from tersely.errors import choose
 from tersely.kernels import Boundaries
+from tersely.kernels.segment import positions_of_tokens
 from tersely.layers import Stack, StackCache
 
 
@@ -69,13 +69,10 @@ class MergingBody(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """The states before merging are added in from 0, or whole where most bytes get nothing else."""
+        """The states before merging are added in whole: from 0, as in H-Net, a short training came 0.02 bits less far."""
         self.up.reset_parameters()
         self.down.reset_parameters()
-        if self.expansion is Expansion.GATHER:
-            nn.init.eye_(self.residual.weight)
-        else:
-            nn.init.zeros_(self.residual.weight)
+        nn.init.eye_(self.residual.weight)
 
     def forward(
         self, x: Tensor, cu_seqlens: Tensor, input_ids: Tensor, caches: Caches | None = None
@@ -88,7 +85,7 @@ class MergingBody(nn.Module):
             input_ids: int64, ``(T,)``: what the policy may look at.
             caches: filled for generation; none in training.
         """
-        positions = positions_of(cu_seqlens, len(x))
+        positions = positions_of_tokens(cu_seqlens, len(x))
         bounds = Boundaries.from_cu_seqlens(
             cu_seqlens, len(x), causal=True, window=(self.window, self.window)
         )

@@ -20,7 +20,8 @@ class MergingLMConfig(PretrainedConfig):
         heads: of the layers over bytes.
         encode_layers: over bytes, before merging.
         decode_layers: over bytes, after it.
-        window: bytes before its own that a byte sees in these; -1 for all.
+        window: bytes before its own that a byte sees in these; -1 for all, which learns much more slowly: what is far
+            away then reaches a byte by two ways, and the main layers are late to be of use.
         main_width: of the layers over groups.
         main_heads: of the layers over groups.
         main_layers: over groups.
@@ -42,7 +43,7 @@ class MergingLMConfig(PretrainedConfig):
         heads: int = 4,
         encode_layers: int = 2,
         decode_layers: int = 2,
-        window: int = -1,
+        window: int = 32,
         main_width: int = 512,
         main_heads: int = 8,
         main_layers: int = 6,

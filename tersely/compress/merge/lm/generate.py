@@ -12,9 +12,9 @@ from torch import Tensor
 
 from tersely.compress.merge.lm import running
 from tersely.compress.merge.lm.config import END
-from tersely.compress.merge.positions import positions_of
 from tersely.errors import UsageError
 from tersely.kernels import Boundaries
+from tersely.kernels.segment import positions_of_tokens
 from tersely.layers import Stack, StackCache
 from tersely.ragged import Ragged
 
@@ -70,7 +70,7 @@ def _prefill(
     cache = model.body.cache(len(last), longest + 1)
     cache.begin(cu_seqlens, longest)
     bounds = Boundaries.from_cu_seqlens(cu_seqlens, len(x), causal=True)
-    return model.body(x, bounds, positions_of(cu_seqlens, len(x)), cache)[last], cache
+    return model.body(x, bounds, positions_of_tokens(cu_seqlens, len(x)), cache)[last], cache
 
 
 def _step(model: MergingLM, ids: Tensor, rows: Tensor, state: StackCache | running.Running) -> Tensor:

@@ -21,10 +21,11 @@ from transformers.utils.generic import ModelOutput
 from tersely.compress.merge.lm.body import MergingBody
 from tersely.compress.merge.lm.config import MergingLMConfig
 from tersely.compress.merge.policies import RouterPolicy
-from tersely.compress.merge.positions import positions_of
+from tersely.compress.merge.policies.named import Policy
 from tersely.compress.merge.reduce import GroupReduce
 from tersely.kernels import Boundaries
 from tersely.kernels.loss import cross_entropy
+from tersely.kernels.segment import positions_of_tokens
 from tersely.layers import Stack
 from tersely.ragged import Ragged
 
@@ -58,7 +59,7 @@ class MergingLM(PreTrainedModel):
 
     def __init__(self, config: MergingLMConfig) -> None:
         super().__init__(config)
-        plain = config.policy == "all"
+        plain = config.policy == Policy.ALL
         width = config.main_width if plain else config.width
         self.embedding = nn.Embedding(config.vocab_size, width)
         self.body = Stack(width, config.main_layers, config.main_heads) if plain else MergingBody(config)
@@ -87,7 +88,7 @@ class MergingLM(PreTrainedModel):
             labels: int64, ``(T,)``: the ids again, or -100 for those that are not to be learned. Each is predicted
                 from the ids before it, so the first of a document is not.
         """
-        positions = positions_of(cu_seqlens, len(input_ids))
+        positions = positions_of_tokens(cu_seqlens, len(input_ids))
         x = self.embedding(input_ids)
         if isinstance(self.body, Stack):
             bounds = Boundaries.from_cu_seqlens(cu_seqlens, len(input_ids), causal=True)

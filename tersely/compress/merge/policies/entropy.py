@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tersely.compress.merge.policies.earlier import earlier
 from tersely.compress.merge.policies.exact import as_fraction
 from tersely.compress.merge.policies.protocol import Choice
-from tersely.compress.merge.positions import earlier, positions_of
 from tersely.errors import UsageError
+from tersely.kernels.segment import positions_of_tokens
 
 _SYMBOLS, _EDGE, _UNIT = 257, 256, 1 << 16
 
@@ -71,7 +72,7 @@ class EntropyPolicy(nn.Module):
             if int(self.threshold) < 0:
                 raise UsageError("an entropy policy knows nothing yet: call its fit(texts, share) first")
             self._known = True  # the device is asked once
-        at = positions_of(cu_seqlens, len(input_ids)) if position_ids is None else position_ids
+        at = positions_of_tokens(cu_seqlens, len(input_ids)) if position_ids is None else position_ids
         byte = input_ids - self.first_byte
         symbols = torch.where((byte >= 0) & (byte < _EDGE), byte, _EDGE)
         context = earlier(symbols, at, 2, _EDGE) * _SYMBOLS + earlier(symbols, at, 1, _EDGE)

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from tersely.compress.merge.policies.protocol import Choice
-from tersely.compress.merge.positions import positions_of
 from tersely.errors import UsageError
-from tersely.kernels.segment.reference import segments_of_tokens
+from tersely.kernels.segment import positions_of_tokens, segments_of_tokens
 
 
 def exact_rate(choice: Choice, cu_seqlens: Tensor, share: float) -> Choice:
@@ -35,7 +34,7 @@ def exact_rate(choice: Choice, cu_seqlens: Tensor, share: float) -> Choice:
     """
     tokens = len(choice.score)
     documents = segments_of_tokens(cu_seqlens, tokens)
-    positions = positions_of(cu_seqlens, tokens)
+    positions = positions_of_tokens(cu_seqlens, tokens)
     score = choice.score.detach().masked_fill(positions == 0, torch.inf)
     order = score.argsort(descending=True, stable=True)
     order = order[documents[order].argsort(stable=True)]

@@ -10,9 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tersely.compress.merge.policies.earlier import earlier
 from tersely.compress.merge.policies.exact import as_fraction, kept_of
 from tersely.compress.merge.policies.protocol import Choice
-from tersely.compress.merge.positions import earlier, positions_of
+from tersely.kernels.segment import positions_of_tokens
 
 
 class FixedPolicy(nn.Module):
@@ -37,7 +38,7 @@ class FixedPolicy(nn.Module):
         self, hidden: Tensor, cu_seqlens: Tensor, input_ids: Tensor, position_ids: Tensor | None = None
     ) -> Choice:
         """See ``BoundaryPolicy``; a score is how much of its stretch stands before a position, negated."""
-        at = positions_of(cu_seqlens, len(input_ids)) if position_ids is None else position_ids
+        at = positions_of_tokens(cu_seqlens, len(input_ids)) if position_ids is None else position_ids
         before = earlier(input_ids, at, 1, -1)
         begins = at <= 0
         for separator in self.separators:

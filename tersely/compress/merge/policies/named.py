@@ -26,6 +26,8 @@ class Policy(StrEnum):
     """Where the next byte is hard to tell; must be fitted to texts."""
     ROUTER = "router"
     """Where neighbours differ, learned."""
+    ALL = "all"
+    """Everywhere, so nothing is merged."""
 
 
 def make_policy(name: Policy | str, *, width: int, share: float, seed: int = 0) -> BoundaryPolicy:
@@ -51,3 +53,5 @@ def make_policy(name: Policy | str, *, width: int, share: float, seed: int = 0) 
             return EntropyPolicy()
         case Policy.ROUTER:
             return RouterPolicy(width)
+        case Policy.ALL:
+            return StridePolicy(1.0)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tersely.compress.merge.policies.earlier import earlier
 from tersely.compress.merge.policies.exact import as_fraction
 from tersely.compress.merge.policies.protocol import Choice
-from tersely.compress.merge.positions import earlier, positions_of
+from tersely.kernels.segment import positions_of_tokens
 
 
 class RandomPolicy(nn.Module):
@@ -33,7 +34,7 @@ class RandomPolicy(nn.Module):
         self, hidden: Tensor, cu_seqlens: Tensor, input_ids: Tensor, position_ids: Tensor | None = None
     ) -> Choice:
         """See ``BoundaryPolicy``; scores are uniform in (0, 1]."""
-        at = positions_of(cu_seqlens, len(input_ids)) if position_ids is None else position_ids
+        at = positions_of_tokens(cu_seqlens, len(input_ids)) if position_ids is None else position_ids
         drawn = torch.full_like(at, self.seed)
         for part in (at, input_ids, earlier(input_ids, at, 1, -1)):
             drawn = _mixed(drawn ^ part)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tersely.compress.merge.policies.protocol import Choice
-from tersely.compress.merge.positions import positions_of
+from tersely.kernels.segment import positions_of_tokens
 
 
 class RouterPolicy(nn.Module):
@@ -38,7 +38,7 @@ class RouterPolicy(nn.Module):
         self, hidden: Tensor, cu_seqlens: Tensor, input_ids: Tensor, position_ids: Tensor | None = None
     ) -> Choice:
         """See ``BoundaryPolicy``; the score is the probability."""
-        at = positions_of(cu_seqlens, len(input_ids)) if position_ids is None else position_ids
+        at = positions_of_tokens(cu_seqlens, len(input_ids)) if position_ids is None else position_ids
         with torch.autocast(hidden.device.type, enabled=False):
             wide = hidden if hidden.dtype == torch.float64 else hidden.float()
             query = wide.roll(1, 0) @ self.query.weight.to(wide.dtype).T

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from tersely.compress.merge.policies.earlier import earlier
 from tersely.compress.merge.policies.protocol import Choice
-from tersely.compress.merge.positions import earlier, positions_of
+from tersely.kernels.segment import positions_of_tokens
 
 
 class SpacePolicy(nn.Module):
@@ -33,7 +34,7 @@ class SpacePolicy(nn.Module):
         self, hidden: Tensor, cu_seqlens: Tensor, input_ids: Tensor, position_ids: Tensor | None = None
     ) -> Choice:
         """See ``BoundaryPolicy``."""
-        at = positions_of(cu_seqlens, len(input_ids)) if position_ids is None else position_ids
+        at = positions_of_tokens(cu_seqlens, len(input_ids)) if position_ids is None else position_ids
         plain = _plain(input_ids - self.first_byte)
         begins = ~plain & (earlier(plain.long(), at, 1, 0) > 0)
         keep = (at == 0) | ((at > 0) & begins)

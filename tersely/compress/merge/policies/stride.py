@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tersely.compress.merge.policies.exact import as_fraction, kept_of
 from tersely.compress.merge.policies.protocol import Choice
-from tersely.compress.merge.positions import positions_of
+from tersely.kernels.segment import positions_of_tokens
 
 
 class StridePolicy(nn.Module):
@@ -31,6 +31,6 @@ class StridePolicy(nn.Module):
         self, hidden: Tensor, cu_seqlens: Tensor, input_ids: Tensor, position_ids: Tensor | None = None
     ) -> Choice:
         """See ``BoundaryPolicy``."""
-        at = positions_of(cu_seqlens, len(input_ids)) if position_ids is None else position_ids
+        at = positions_of_tokens(cu_seqlens, len(input_ids)) if position_ids is None else position_ids
         keep = (at >= 0) & (kept_of(at + 1, self.share) > kept_of(at, self.share))
         return Choice(keep, keep.float())

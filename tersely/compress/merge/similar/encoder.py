@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from tersely.compress.merge.positions import positions_of
 from tersely.compress.merge.similar.match import match_similar
 from tersely.errors import UsageError
 from tersely.kernels import varlen_attention
+from tersely.kernels.segment import positions_of_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -61,7 +61,7 @@ def merge_encoder(
         UsageError: the model is no BERT, is training, or has no such layer.
     """
     body = _body(model, layers)
-    positions = positions_of(cu_seqlens, len(input_ids)).clamp(min=0)
+    positions = positions_of_tokens(cu_seqlens, len(input_ids)).clamp(min=0)
     x = body.embeddings(input_ids=input_ids[None], position_ids=positions[None])[0]
     sizes = torch.ones(len(x), device=x.device)
     member = torch.arange(len(x), device=x.device)

@@ -20,10 +20,9 @@ from torch import Tensor
 
 from tersely.compress.merge.policies.exact import exact_rate
 from tersely.compress.merge.policies.protocol import Choice
-from tersely.compress.merge.positions import positions_of
 from tersely.errors import UsageError
 from tersely.kernels import segment_reduce
-from tersely.kernels.segment.reference import segments_of_tokens
+from tersely.kernels.segment import positions_of_tokens, segments_of_tokens
 
 _TILE = 256
 """Positions of side A at once: few enough that their documents have not many more keys than they may match."""
@@ -75,7 +74,7 @@ def match_similar(keys: Tensor, cu_seqlens: Tensor, rate: float) -> Matching:
     """
     if not 0 <= rate < 1:
         raise UsageError(f"a rate of {rate} cannot be merged away: give one of at least 0 and below 1")
-    positions = positions_of(cu_seqlens, len(keys))
+    positions = positions_of_tokens(cu_seqlens, len(keys))
     lengths = torch.cat([cu_seqlens.diff(), cu_seqlens.new_zeros(1)])
     alone = lengths[segments_of_tokens(cu_seqlens, len(keys))] < 3
     first_side = (positions % 2 == 1) & ~alone

@@ -23,7 +23,7 @@ from tersely.compress.merge.policies import Choice, DeleteGate, exact_rate
 from tersely.compress.merge.t5.config import MergingByT5Config, is_exact, policy_of
 from tersely.compress.merge.t5.layers import View, bias_of, norm, run_block
 from tersely.kernels import Boundaries, compact, pad, segment_expand, segment_reduce, unpad
-from tersely.kernels.segment.reference import segments_of_tokens
+from tersely.kernels.segment import segments_of_tokens
 
 
 @dataclass(frozen=True, eq=False)
