@@ -10,7 +10,8 @@ Every tenth document is held out, by a hash; of NTREX, whose documents say the s
 Documents are cut into pieces of at most 2,048 bytes at blanks. A step reads the same 64 KiB of pieces for every model, packed,
 none of which sees another. Bits per byte count everything that is predicted, ends of words and documents too. All models are of
 our own layers and have about as many parameters; what differs is what a position is. The controls merge at the rate at which
-SpaceByte's rule does; the router is pulled there ten times as hard as in its paper, as it has but 756 steps. Next-word accuracy: words all of whose bytes, and the end, are the likeliest, given the true bytes before.
+SpaceByte's rule does; the router is pulled there ten times as hard as in its paper, as it has but 756 steps. Next-word accuracy:
+words all of whose bytes, and the end, are the likeliest, given the true bytes before.
 """
 
 import json
