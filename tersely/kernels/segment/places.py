@@ -19,6 +19,11 @@ def segments_of_tokens(cu_seqlens: Tensor, tokens: int) -> Tensor:
 
 def positions_of_tokens(cu_seqlens: Tensor, tokens: int) -> Tensor:
     """The place of each token in its segment, int64 ``(T,)``, from 0; -1 in slack rows."""
-    ends = torch.cat([cu_seqlens, cu_seqlens[-1:]]).long()
-    places = torch.arange(tokens, device=cu_seqlens.device)
-    return torch.where(places < ends[-1], places - ends[segments_of_tokens(cu_seqlens, tokens)], -1)
+    starts = torch.cat([cu_seqlens, cu_seqlens[-1:]]).long()[segments_of_tokens(cu_seqlens, tokens)]
+    places = torch.arange(tokens, device=cu_seqlens.device) - starts
+    return places.masked_fill(slack_rows(cu_seqlens, tokens), -1)
+
+
+def slack_rows(cu_seqlens: Tensor, tokens: int) -> Tensor:
+    """Which rows lie past the last segment, bool ``(T,)``."""
+    return torch.arange(tokens, device=cu_seqlens.device) >= cu_seqlens[-1]

@@ -22,6 +22,7 @@ from tersely.compress.merge.lm.body import MergingBody
 from tersely.compress.merge.lm.config import MergingLMConfig
 from tersely.compress.merge.policies import RouterPolicy
 from tersely.compress.merge.policies.named import Policy
+from tersely.compress.merge.rate.mean import mean_of
 from tersely.compress.merge.reduce import GroupReduce
 from tersely.kernels import Boundaries
 from tersely.kernels.loss import cross_entropy
@@ -99,7 +100,7 @@ class MergingLM(PreTrainedModel):
             states, keep, rate_loss = merged.states, merged.groups.keep, merged.rate_loss
         logits = self.head(states)
         loss = None if labels is None else cross_entropy(logits, _targets(labels, positions))
-        return MergingLMOutput(loss, logits, rate_loss, keep.sum() / cu_seqlens[-1].clamp(min=1), keep)
+        return MergingLMOutput(loss, logits, rate_loss, mean_of(keep, cu_seqlens), keep)
 
     def generate(
         self,

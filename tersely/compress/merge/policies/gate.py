@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import initialization
 
 from tersely.compress.merge.policies.protocol import Choice
+from tersely.kernels.segment import slack_rows
 
 
 class DeleteGate(nn.Module):
@@ -56,5 +57,5 @@ class DeleteGate(nn.Module):
             uniform = torch.rand_like(logit).clamp(min=torch.finfo(logit.dtype).tiny)
             logit = logit - torch.log(-torch.log(uniform))
         gate = self.scale * torch.sigmoid(-logit)
-        real = torch.arange(len(gate), device=gate.device) < cu_seqlens[-1]
-        return Choice((gate > self.scale / 2) & real, gate, gate, torch.sigmoid(logit))
+        keep = (gate > self.scale / 2) & ~slack_rows(cu_seqlens, len(gate))
+        return Choice(keep, gate, gate, torch.sigmoid(logit))

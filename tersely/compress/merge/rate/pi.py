@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tersely.compress.merge.policies.protocol import Choice
+from tersely.compress.merge.rate.mean import mean_of
 from tersely.errors import UsageError
 
 
@@ -44,10 +45,8 @@ class PIController(nn.Module):
         """See ``RateControl``."""
         if choice.gate is None:
             raise UsageError("the controller pulls at a gate, and this policy has none: use DeleteGate")
-        rows = cu_seqlens[-1].clamp(min=1)
-        slack = torch.arange(len(choice.gate), device=choice.gate.device) >= cu_seqlens[-1]
-        mean = choice.gate.masked_fill(slack, 0).sum() / rows
-        return choice, self.step(1 - choice.keep.sum() / rows) * mean
+        deleted = 1 - mean_of(choice.keep, cu_seqlens)
+        return choice, self.step(deleted) * mean_of(choice.gate, cu_seqlens)
 
     def step(self, deleted: Tensor | float) -> Tensor:
         """The weight of the regulariser, a scalar, from the share that hard deletion takes away now."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from tersely.compress.merge.policies.protocol import Choice
+from tersely.compress.merge.rate.mean import mean_of
 from tersely.errors import UsageError
 
 
@@ -38,9 +39,6 @@ class RatioLoss(nn.Module):
         """See ``RateControl``."""
         if choice.probability is None:
             raise UsageError("the ratio loss needs a policy with probabilities: use the router")
-        rows = cu_seqlens[-1].clamp(min=1)
-        slack = choice.keep.new_ones(len(choice.keep)).cumsum(0) > cu_seqlens[-1]
-        kept = choice.keep.sum() / rows
-        mean = choice.probability.float().masked_fill(slack, 0).sum() / rows
+        kept, mean = mean_of(choice.keep, cu_seqlens), mean_of(choice.probability.float(), cu_seqlens)
         n = 1 / self.share
         return choice, self.weight * n / (n - 1) * ((n - 1) * kept * mean + (1 - kept) * (1 - mean))

@@ -22,7 +22,7 @@ from tersely.compress.merge.policies.exact import exact_rate
 from tersely.compress.merge.policies.protocol import Choice
 from tersely.errors import UsageError
 from tersely.kernels import segment_reduce
-from tersely.kernels.segment import positions_of_tokens, segments_of_tokens
+from tersely.kernels.segment import positions_of_tokens, segments_of_tokens, slack_rows
 
 _TILE = 256
 """Positions of side A at once: few enough that their documents have not many more keys than they may match."""
@@ -108,8 +108,7 @@ def _best_matches(
 def _matching(into: Tensor, keep: Tensor, cu_seqlens: Tensor) -> Matching:
     """The maps, from the row ``(T,)`` that each position goes to and the rows that stay."""
     before = torch.cat([keep.new_zeros(1, dtype=torch.int64), keep.cumsum(0)])
-    slack = torch.arange(len(keep), device=keep.device) >= cu_seqlens[-1]
-    member = torch.where(slack, before[-1], before[into])
+    member = torch.where(slack_rows(cu_seqlens, len(keep)), before[-1], before[into])
     order = member.argsort(stable=True)
     merged = torch.arange(int(before[-1]) + 1, device=keep.device)
     starts = torch.searchsorted(member[order].contiguous(), merged)

@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import T5ForConditionalGeneration
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
+from tersely.compress.merge.rate.mean import mean_of
 from tersely.compress.merge.t5 import plus_one
 from tersely.compress.merge.t5.config import MergingByT5Config
 from tersely.compress.merge.t5.decoder import decode, shifted
@@ -27,6 +28,7 @@ from tersely.compress.merge.t5.encoder import Encoded, EncoderOutput, MergingEnc
 from tersely.errors import UsageError
 from tersely.kernels import pad, unpad
 from tersely.kernels.loss import cross_entropy
+from tersely.kernels.segment import slack_rows
 
 
 @dataclass
@@ -136,7 +138,7 @@ class MergingByT5(T5ForConditionalGeneration):
             encoded = self.encoder.encode(input_ids, cu_seqlens, _counted(input_ids), hard)
             logits = self._logits(said, decoder_cu_seqlens, _counted(said), encoded)
             if labels is not None:
-                labels = labels.masked_fill(_counted(labels) >= decoder_cu_seqlens[-1], -100)
+                labels = labels.masked_fill(slack_rows(decoder_cu_seqlens, len(labels)), -100)
         loss = None if labels is None else cross_entropy(logits.flatten(0, -2), labels.flatten())
         return _output(loss, logits, cu_seqlens, encoded)
 
@@ -185,9 +187,9 @@ def _output(loss: Tensor | None, logits: Tensor, cu_seqlens: Tensor, encoded: En
     """With the shares that a rate is held by."""
     if encoded.choice is None:
         return MergingOutput(loss=loss, logits=logits)
-    keep, gate, read = encoded.choice.keep, encoded.choice.gate, cu_seqlens[-1].clamp(min=1)
-    mean = None if gate is None else gate.masked_fill(_counted(gate) >= cu_seqlens[-1], 0).sum() / read
-    deleted = 1 - keep.sum() / read
+    keep, gate = encoded.choice.keep, encoded.choice.gate
+    deleted = 1 - mean_of(keep, cu_seqlens)
+    mean = None if gate is None else mean_of(gate, cu_seqlens)
     return MergingOutput(loss=loss, logits=logits, keep=keep, gate=gate, deleted=deleted, gate_mean=mean)
 
 
