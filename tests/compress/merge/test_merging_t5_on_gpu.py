@@ -76,13 +76,11 @@ def test_packed_on_the_gpu_is_padded_on_the_cpu(documents, one, hard):
     weights = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(2)) * used[:, None]
     (wanted * weights).sum().backward()
     (found.logits.float() * weights.cuda()).sum().backward()
-    found, wanted = ({name: x.grad.cpu() for name, x in one.named_parameters()} for one in (ours, model))
-    for grads in (found, wanted):  # as one: the bias alone is a difference of sums, which bf16 rounds
-        gate = [grads.pop(name).flatten() for name in list(grads) if name.startswith("encoder.policy")]
-        grads["gate"] = torch.cat(gate)
-    for name, x in found.items():
-        off = (x - wanted[name]).norm() / wanted[name].norm().clamp(min=1e-3)
-        assert off < (0.15 if name == "gate" else 8e-2), f"{name} is off by {off:.1e}"
+    for (name, x), y in zip(ours.named_parameters(), model.parameters(), strict=True):
+        off = (x.grad.cpu() - y.grad).norm() / y.grad.norm().clamp(min=1e-3)
+        # A gate's bias is one number, a small rest of large sums: bf16 alone, on a CPU, moved it by 0.01 to 0.14, once by 0.56.
+        limit = 0.3 if name == "encoder.policy.bias" else 0.15 if name.startswith("encoder.policy") else 8e-2
+        assert off < limit, f"{name} is off by {off:.1e}"
 
 
 def test_generation_in_bf16_says_what_a_whole_forward_says(documents):
