@@ -4,7 +4,7 @@
                                                        hard: those that stay move together     block g .. n-1
 
 A position that stays has its old distances to the others, and takes its ``G`` along, so hard deletion differs from the
-soft one in training by the keys below the threshold alone, whose weight was next to nothing.
+soft one in training by the keys below the threshold alone.
 
 Legend: ``T`` packed positions, ``K`` those that stay, ``N`` documents, ``C`` width, ``B`` rows of length ``L`` of a padded batch.
 """
