@@ -135,7 +135,7 @@ def model_of(options, seed, pieces, device):
     return model.to(device)
 
 
-def test(model, pieces, device, astray=False):
+def bits_of(model, pieces, device, astray=False):
     """Bits for each hidden byte, and the share deleted, of documents in a fixed corruption."""
     model.eval()
     nats = hidden = deleted = 0.0
@@ -153,7 +153,7 @@ def test(model, pieces, device, astray=False):
 def at_exactly(model, deleted, pieces, device):
     """The same with the best positions of each document kept, so many that the rate is exact."""
     model.encoder.config.share = 1 - deleted
-    bits, _ = test(model, pieces, device)
+    bits, _ = bits_of(model, pieces, device)
     model.encoder.config.share = None
     return bits
 
@@ -195,7 +195,7 @@ def learn(options, seed, texts, device):
         if (step + 1) % 100 == 0:
             now = "-" if out.deleted is None else f"{out.deleted.item():.3f}"
             print(f"{step + 1}: loss {out.loss.item():.4f}, deleted {now}", flush=True)
-    bits, deleted = test(model, held_out, device)
+    bits, deleted = bits_of(model, held_out, device)
     exact = at_exactly(model, options.deleted, held_out, device) if options.policy == "gate" else bits
     if options.save:
         model.save_pretrained(options.save)
@@ -208,7 +208,7 @@ def learn(options, seed, texts, device):
         "deleted": deleted,
         "bits per byte": bits,
         "bits per byte, exact rate": exact,
-        "bits per byte, another's source": test(model, held_out, device, astray=True)[0],
+        "bits per byte, another's source": bits_of(model, held_out, device, astray=True)[0],
         "parameters": sum(part.numel() for part in model.parameters()),
         "steps": options.steps,
         "soft": options.soft,
@@ -224,7 +224,7 @@ def by_language(folders, texts, device):
             pieces = documents(items)
             if not pieces:
                 continue
-            bits, deleted = test(model, pieces, device)
+            bits, deleted = bits_of(model, pieces, device)
             yield {
                 "model": folder.name,
                 "language": language,
