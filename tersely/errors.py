@@ -6,6 +6,7 @@ A message is one sentence that names the place (file, line, byte, document or ar
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import TypeVar
 
@@ -89,4 +90,5 @@ def choose(kind: type[_Choice], value: _Choice | str) -> _Choice:
         return kind(value)
     except ValueError:
         allowed = ", ".join(repr(str(member)) for member in kind)
-        raise UsageError(f"no {kind.__name__.lower()} {str(value)!r}: choose one of {allowed}") from None
+        words = re.sub("(?<=[a-z])(?=[A-Z])", " ", kind.__name__).lower()
+        raise UsageError(f"no {words} {str(value)!r}: choose one of {allowed}") from None

@@ -255,7 +255,7 @@ def test_no_documents_have_no_words():
 
 
 def test_wrong_input_is_refused_with_the_way_out():
-    with pytest.raises(UsageError, match="no wordrule 'gpt3': choose one of 'gpt2'"):
+    with pytest.raises(UsageError, match="no word rule 'gpt3': choose one of 'gpt2'"):
         segment(["a"], "gpt3")
     with pytest.raises(UsageError, match="allow 4 or more"):
         segment_pieces(["a"], max_word_bytes=3)

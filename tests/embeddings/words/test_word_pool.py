@@ -61,7 +61,7 @@ def test_no_words_are_no_vectors(kind):
 def test_sizes_that_cannot_be_are_refused():
     with pytest.raises(UsageError, match="slots is 0"):
         WordPool(32, 0)
-    with pytest.raises(UsageError, match="no poolkind 'sum'"):
+    with pytest.raises(UsageError, match="no pool kind 'sum'"):
         WordPool(32, 1, "sum")
     with pytest.raises(UsageError, match="5 heads"):
         WordPool(32, 1, local_width=16, heads=5)

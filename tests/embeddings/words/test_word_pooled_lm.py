@@ -258,7 +258,7 @@ def test_transformers_trainer_trains_and_evaluates_without_labels(tmp_path):
 def test_settings_that_cannot_be_are_refused():
     with pytest.raises(UsageError, match="give subword_vocab_size"):
         WordPooledConfig(head="subword")
-    with pytest.raises(UsageError, match="no wordrule 'lines'"):
+    with pytest.raises(UsageError, match="no word rule 'lines'"):
         WordPooledConfig(word_rule="lines")
 
 

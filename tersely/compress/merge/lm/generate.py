@@ -33,7 +33,9 @@ def generate(
 ) -> Ragged:
     """See ``MergingLM.generate``."""
     lengths = cu_seqlens.diff()
-    if not len(lengths) or int(lengths.min()) < 1 or int(cu_seqlens[-1]) != len(input_ids):
+    if not len(lengths):
+        return Ragged(torch.empty(0, dtype=torch.int64), torch.zeros(1, dtype=torch.int64))
+    if int(lengths.min()) < 1 or int(cu_seqlens[-1]) != len(input_ids):
         raise UsageError(
             f"prompts of {lengths.tolist()} ids, of {len(input_ids)} in all, cannot be continued: give each at least "
             f"the id {END}, and no ids after the last"
