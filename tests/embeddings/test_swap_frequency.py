@@ -27,7 +27,7 @@ def made():
     for word, number in words.items():
         for count, cut in zip(counts, pieces, strict=True):
             np.add.at(count, cut.of_word(word), number)
-    return match, counts, {tied: Frequency(match, words, *pieces, tied) for tied in (True, False)}
+    return match, old, counts, {tied: Frequency(match, old, words, *pieces, tied) for tied in (True, False)}
 
 
 def table(match, counts, noise):
@@ -38,27 +38,49 @@ def table(match, counts, noise):
     return (np.outer(np.log(counts[0] + 0.5), change) + rest).astype(np.float32), change
 
 
-def test_rows_are_moved_along_the_regression_on_counts(made):
-    match, counts, methods = made
+def halves(old, counts, number):
+    """The two tokens that are this one in a row, the rarer of them as frequent as can be; None if there are none."""
+    token, ways = old.tokens[number], []
+    for cut in range(1, len(token)):
+        two = [
+            next((i for i, t in enumerate(old.tokens) if t == part), None)
+            for part in (token[:cut], token[cut:])
+        ]
+        if None not in two:
+            ways.append((min(counts[two[0]], counts[two[1]]), -cut, two))
+    return max(ways)[2] if ways else None
+
+
+def test_rows_are_moved_as_old_tokens_differ_from_their_halves(made):
+    match, old_view, counts, methods = made
     old, _ = table(match, counts, 1.0)
-    mean, found = (method.rows(old, TableName.HEAD) for method in (Mean(match), methods[False]))
     logs, new_logs = (np.log(count + 0.5) for count in counts)
-    known = match.ordinary & (counts[0] > 0)
-    slope = np.polyfit(logs[known], old[known], 1)[0]
-    moved = np.flatnonzero(match.where(Origin.COMPOSED))
+    lacks, differences, weights = [], [], []
+    for number in np.flatnonzero(counts[0]):
+        if (two := halves(old_view, counts[0], number)) is not None:
+            lacks.append([1, logs[number] - logs[two].mean()])
+            differences.append(old[number] - old[two].mean(0))
+            weights.append(counts[0][number] ** 0.25)
+    assert len(weights) > 20
+    offset, slope = np.linalg.lstsq(
+        np.array(lacks) * np.array(weights)[:, None], np.array(differences) * np.array(weights)[:, None]
+    )[0]
+    mean, found = (method.rows(old, TableName.HEAD) for method in (Mean(match), methods[False]))
+    moved = [i for i in np.flatnonzero(match.where(Origin.COMPOSED)) if len(match.pieces[i]) > 1]
     assert len(moved) > 50
     for number in moved:
         lack = new_logs[number] - logs[match.pieces[number]].mean()
-        np.testing.assert_allclose(found[number], mean[number] + SHARE * lack * slope, atol=1e-3)
+        wanted = mean[number] + SHARE * (offset + lack * slope)
+        np.testing.assert_allclose(found[number], wanted, atol=1e-3)
     others = np.setdiff1d(np.arange(len(mean)), moved)
     assert (found[others] == mean[others]).all()
     assert {ORIGINS[number] for number in methods[False].origins[moved]} == {Origin.FITTED}
 
 
 def test_where_rows_are_counts_and_nothing_else_a_row_has_its_share_of_its_own(made):
-    match, counts, methods = made
+    match, _, counts, methods = made
     old, change = table(match, counts, 0.0)
-    moved = match.where(Origin.COMPOSED)
+    moved = match.where(Origin.COMPOSED) & (match.pieces.lengths > 1)
     wanted = np.outer(np.log(counts[1] + 0.5), change)[moved]
     before, after = (
         np.linalg.norm(method.rows(old, TableName.HEAD)[moved] - wanted, axis=1)
@@ -68,7 +90,7 @@ def test_where_rows_are_counts_and_nothing_else_a_row_has_its_share_of_its_own(m
 
 
 def test_inputs_that_predict_nothing_are_the_means_of_pieces(made):
-    match, counts, methods = made
+    match, _, counts, methods = made
     old, _ = table(match, counts, 1.0)
     mean = Mean(match).rows(old, TableName.INPUTS)
     assert (methods[False].rows(old, TableName.INPUTS) == mean).all()
@@ -76,8 +98,16 @@ def test_inputs_that_predict_nothing_are_the_means_of_pieces(made):
 
 
 def test_columns_are_made_each_by_itself(made):
-    match, counts, methods = made
+    match, _, counts, methods = made
     old, _ = table(match, counts, 1.0)
     whole = methods[True].rows(old, TableName.INPUTS)
     parts = [methods[True].rows(old[:, part], TableName.INPUTS) for part in (slice(3), slice(3, None))]
     np.testing.assert_allclose(np.concatenate(parts, 1), whole, atol=1e-5)
+
+
+def test_without_tokens_that_are_two_others_rows_are_means(made):
+    match, old, _, _ = made
+    pieces = Decomposition(unigram(), old)
+    method = Frequency(match, old, {}, pieces, pieces, True)
+    rows = np.random.default_rng(0).normal(size=(len(old), 4)).astype(np.float32)
+    assert (method.rows(rows, TableName.INPUTS) == Mean(match).rows(rows, TableName.INPUTS)).all()

@@ -209,7 +209,7 @@ def prepare(
         made = Mean(match)
     elif generates(model):
         tied = Tables.of(model).head is None
-        made = Frequency(match, learned.words, pieces, new_pieces, tied)
+        made = Frequency(match, old, learned.words, pieces, new_pieces, tied)
     else:
         made = Fit(match, learned.words, pieces, new_pieces)
     return Ready(chosen, corpus is not None, source, used, old, new, pieces, new_pieces, match, made, learned)
