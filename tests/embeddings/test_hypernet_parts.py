@@ -6,10 +6,19 @@ import torch
 from small_tokenizers import BERT_PARTS, SENTENCES, fast, wordpiece
 
 from tersely.embeddings.transfer.hypernet import Hypernet, HypernetConfig
-from tersely.embeddings.transfer.hypernet.batches import Batches, Source
+from tersely.embeddings.transfer.hypernet.batches import Batches, Frequencies, Source
 from tersely.embeddings.transfer.hypernet.network import means, with_average
 from tersely.embeddings.transfer.hypernet.substrings import find_substrings
-from tersely.embeddings.transfer.hypernet.surface import NONE, PIECES, SLOTS, SPECIAL, Look, SurfaceReader
+from tersely.embeddings.transfer.hypernet.surface import (
+    NONE,
+    PIECES,
+    SLOTS,
+    SPECIAL,
+    Look,
+    SurfaceReader,
+    counted,
+    log_shares,
+)
 from tersely.embeddings.transfer.hypernet.vocabularies import Vocabularies, Vocabulary
 from tersely.embeddings.transfer.pieces import Decomposition
 from tersely.embeddings.transfer.vocabulary import ByteView
@@ -36,9 +45,9 @@ def reader(piece):
     return SurfaceReader(view, Decomposition(piece, view))
 
 
-def network(size=6, width=64):
+def network(size=6, width=64, **more):
     torch.manual_seed(0)
-    made = Hypernet(HypernetConfig(dims={"inputs": size}, width=width)).eval()
+    made = Hypernet(HypernetConfig(dims={"inputs": size}, width=width, **more)).eval()
     torch.nn.init.normal_(made.tables["inputs"].leave.weight)
     return made
 
@@ -95,6 +104,22 @@ def test_an_untrained_network_and_special_tokens_add_nothing():
         assert (made("inputs", old, pieces, torch.full_like(kinds, SPECIAL)) == 0).all()
 
 
+def test_how_often_a_token_occurs_changes_its_row_and_no_other():
+    made, old = network(counted=True), torch.randn(31, 6)
+    pieces, kinds = surfaces()
+    unknown = torch.full((len(kinds),), torch.nan)
+    often = unknown.clone()
+    often[5:9] = torch.tensor([-3.0, 0.0, 2.0, 2.5])
+    with torch.inference_mode():
+        plain, told = (made("inputs", old, pieces, kinds, given) for given in (unknown, often))
+        assert (plain == made("inputs", old, pieces, kinds)).all()
+        changed = (told - plain).abs().amax(1) > 1e-3
+        assert (
+            network()("inputs", old, pieces, kinds, often) == network()("inputs", old, pieces, kinds)
+        ).all()
+    assert changed.nonzero()[:, 0].tolist() == [5, 6, 7, 8]
+
+
 def test_means_are_over_the_pieces_and_of_all_text_where_there_are_none():
     text = torch.rand(30) < 0.7
     old = with_average(torch.randn(30, 6), text)
@@ -124,6 +149,25 @@ def test_a_capital_is_seen_as_the_start_of_a_word_too(piece, reader):
     assert surface.pieces[1].tolist() == [vocabulary["the"], *[NONE] * (SLOTS - 1)]
     assert surface.kinds[3] % len(Look) == Look.OTHER
     assert (surface.pieces[4:] == NONE).all()
+
+
+def test_frequencies_are_those_of_tokens_less_those_of_their_pieces(reader):
+    tokens = [b" the", b"The", b"ing", b" thethe", b"\n"]
+    surface = reader(tokens)
+    generator = np.random.default_rng(0)
+    of_tokens, of_pieces = (log_shares(generator.integers(0, 5, size)) for size in (len(tokens), 400))
+    found = counted(surface, of_tokens, of_pieces).frequencies
+    for number, row in enumerate(surface.pieces):
+        pieces = [piece for piece in row[:PIECES] if piece != NONE]
+        expected = of_tokens[number] - np.mean([of_pieces[piece] for piece in pieces]) if pieces else np.nan
+        assert found[number] == pytest.approx(expected, nan_ok=True)
+    assert np.isnan(found).tolist() == [False] * 4 + [True]
+
+
+def test_what_no_sample_has_is_as_rare_in_a_small_one_as_in_a_large_one():
+    small, large = log_shares(np.array([0, 1, 9])), log_shares(np.array([0, 1000, 9000]))
+    assert small == pytest.approx(large)
+    assert np.isfinite(log_shares(np.zeros(3))).all()
 
 
 def test_parts_of_words_are_counted_as_by_hand():
@@ -219,3 +263,25 @@ def test_tokens_of_a_softmax_stand_for_the_whole_vocabulary(piece, reader, vocab
     specials = int((made.surface.kinds == SPECIAL).sum())
     assert shares.sum() == pytest.approx(len(vocabulary.tokens) + specials)
     assert (shares > 1).sum() == 50
+
+
+def test_the_tokens_of_most_batches_have_the_frequencies_of_a_sample(piece, reader, vocabularies):
+    source, vocabulary = Source(piece, True, 200), vocabularies.each(300, np.random.default_rng(0))[0]
+    sample, size = SENTENCES[::3], len(ByteView.of(piece))
+    frequencies = Frequencies(source, sample, size)
+    new, old = np.zeros(len(vocabulary.tokens)), np.zeros(size)
+    for text in sample:
+        np.add.at(new, vocabulary.tokenizer.encode(text).ids, 1)
+        np.add.at(old, piece(text, add_special_tokens=False)["input_ids"], 1)
+    assert frequencies.of(vocabulary) == pytest.approx(np.log(new / new.sum() + 1e-5))
+    assert frequencies.of_pieces == pytest.approx(np.log(old / old.sum() + 1e-5))
+    plan = {"batch": 3, "classes": 50, "seed": 0}
+    made = Batches(SENTENCES, source, reader, [vocabulary], frequencies=frequencies, **plan)
+    untold = Batches(SENTENCES, source, reader, [vocabulary], **plan)
+    assert np.isnan(untold[0].surface.frequencies).all()
+    every = [made[number].surface for number in range(40)]
+    known = [~np.isnan(surface.frequencies) for surface in every]
+    assert 2 <= sum(not some.any() for some in known) <= 16
+    for surface, some in zip(every, known, strict=True):
+        assert not some[surface.kinds == SPECIAL].any()
+        assert not some.any() or some[(surface.pieces[:, 0] != NONE) & (surface.kinds != SPECIAL)].all()

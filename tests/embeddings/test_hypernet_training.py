@@ -116,6 +116,25 @@ def test_a_head_of_its_own_gets_rows_of_its_own(source, of_llama):
     assert set(Hypernet.from_pretrained(of_llama).config.dims) == {"inputs", "head"}
 
 
+def test_a_corpus_tells_the_network_of_a_decoder_how_often_tokens_occur(source, piece, of_llama, of_bert):
+    assert Hypernet.from_pretrained(of_llama).config.counted
+    assert not Hypernet.from_pretrained(of_bert).config.counted
+    found, target = {}, unigram()
+    for name, corpus in (("none", None), ("some", TEXTS), ("again", TEXTS), ("other", [TEXTS[0]] * 20)):
+        model, report = swap_tokenizer(llama(source), source, target, "hypernet", corpus, hypernet=of_llama)
+        assert any("how often" in warning for warning in report.warnings) is (corpus is None)
+        found[name] = model.get_output_embeddings().weight.detach()
+    assert (found["some"] == found["again"]).all()
+    assert not torch.allclose(found["some"], found["none"])
+    assert not torch.allclose(found["some"], found["other"])
+    rows = [
+        swap_tokenizer(bert(piece), piece, target, "hypernet", corpus, hypernet=of_bert)[0]
+        for corpus in (None, TEXTS)
+    ]
+    first, second = (model.get_input_embeddings().weight for model in rows)
+    assert (first == second).all()
+
+
 def test_an_untrained_network_makes_the_means(source):
     from tersely.embeddings.transfer.hypernet import HypernetConfig
 

@@ -16,7 +16,7 @@ from tersely.embeddings.transfer.vocabulary import ByteView
 
 @pytest.fixture(scope="module")
 def made():
-    """Two vocabularies, how often their tokens occur, and what the class makes of them."""
+    """Two vocabularies, how often their tokens occur, and what the class makes of them; None: of no words."""
     old_tokenizer, new_tokenizer = unigram(), byte_level(500)
     old, new = ByteView.of(old_tokenizer), ByteView.of(new_tokenizer)
     pieces = Decomposition(old_tokenizer, old), Decomposition(new_tokenizer, new)
@@ -27,7 +27,8 @@ def made():
     for word, number in words.items():
         for count, cut in zip(counts, pieces, strict=True):
             np.add.at(count, cut.of_word(word), number)
-    return match, old, counts, {tied: Frequency(match, old, words, *pieces, tied) for tied in (True, False)}
+    methods = {tied: Frequency(match, old, words, *pieces, tied) for tied in (True, False)}
+    return match, old, counts, methods | {None: Frequency(match, old, {}, *pieces, True)}
 
 
 def table(match, counts, noise):
@@ -106,8 +107,7 @@ def test_columns_are_made_each_by_itself(made):
 
 
 def test_without_tokens_that_are_two_others_rows_are_means(made):
-    match, old, _, _ = made
-    pieces = Decomposition(unigram(), old)
-    method = Frequency(match, old, {}, pieces, pieces, True)
+    match, old, _, methods = made
+    method = methods[None]
     rows = np.random.default_rng(0).normal(size=(len(old), 4)).astype(np.float32)
     assert (method.rows(rows, TableName.INPUTS) == Mean(match).rows(rows, TableName.INPUTS)).all()

@@ -9,8 +9,10 @@ with a capital, it mostly stands on a new line or behind a sign, where WordPiece
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 
@@ -62,6 +64,13 @@ class Decomposition:
         """
         alone = self._view.family is Family.WORDPIECE and word[:1] != b" "
         return self(b" " + word if alone else word)
+
+    def counts(self, words: Mapping[bytes, int]) -> np.ndarray[Any, Any]:
+        """float64, ``(V,)``: how often each token occurs in words that occur so often."""
+        cut = [(self.of_word(word), count) for word, count in words.items()]
+        ids = np.array([number for found, _ in cut for number in found], np.int64)
+        weights = np.repeat([count for _, count in cut], [len(found) for found, _ in cut])
+        return np.bincount(ids, weights, len(self._view))
 
     def cut(self, token: bytes) -> list[bytes]:
         """The bytes of each piece."""

@@ -121,7 +121,8 @@ def swap_tokenizer(
         corpus: texts like those that the model will see. A tenth of their passages is held out, to measure on.
             By language, if it is a mapping. Strings are texts: what is in files, ``tersely.corpus.read_texts`` reads.
         special_tokens: ``keep`` those of the model, with its chat template, or ``map`` them to those of the new tokenizer.
-        hypernet: a network for this model, or the folder in which ``train_hypernet`` left it.
+        hypernet: a network for this model, or the folder in which ``train_hypernet`` left it. That of a decoder makes better rows
+            where a corpus tells it how often tokens occur.
         donor: a model that was trained with the target tokenizer, or its folder, of which only the inputs are read.
         distill: steps in which the rows are trained against the original model; needs a corpus. See ``distill_rows``.
         seed: of the order in which texts are trained on.
@@ -200,7 +201,7 @@ def prepare(
     match = Match.of(old, pieces, new, specials, contained=of_bytes)
     on_progress("making rows")
     if network is not None:
-        made: Method = Predicted(match, network, old, pieces, new)
+        made: Method = Predicted(match, network, old, pieces, new, new_pieces, learned.words)
     elif given is not None:
         made = Omp(match, given, np.array([bool(spelling) for spelling in new.spellings]))
     elif chosen is MethodName.FOCUS:
@@ -237,6 +238,8 @@ def report_of(
     warnings = lost + _warnings(source, used, ready.made, learned.held_out)
     if difference := digit_difference(ready.pieces, ready.new_pieces):
         warnings.append(difference)
+    if isinstance(ready.made, Predicted) and ready.made.untold:
+        warnings.append("the network makes better rows if a corpus tells how often tokens occur: give one")
     if ready.has_corpus and not learned.held_out:
         warnings.append("the corpus is too small to measure on: give at least ten passages")
     return SwapReport(

@@ -16,10 +16,20 @@ import numpy as np
 from tokenizers import Tokenizer
 from torch.utils.data import Dataset
 
-from tersely.embeddings.transfer.hypernet.surface import Surface, SurfaceReader, join, special_surface
+from tersely.embeddings.transfer.hypernet.surface import (
+    Surface,
+    SurfaceReader,
+    counted,
+    join,
+    log_shares,
+    special_surface,
+)
 from tersely.embeddings.transfer.hypernet.vocabularies import Vocabularies, Vocabulary
 from tersely.embeddings.transfer.passages import part_of
 from tersely.embeddings.transfer.vocabulary import backend
+
+_UNTOLD = 0.2
+"""Share of the batches in which no token has a frequency, so that the network can do without."""
 
 _WORD = re.compile(r"\w+|[^\w\s]+")
 
@@ -82,6 +92,24 @@ class Source:
         return [_Row.of(one, self._longest, vocabulary.unknown) for one in found]
 
 
+class Frequencies:
+    """How often tokens occur in a sample of the texts.
+
+    Args:
+        source: the model's tokenizer.
+        texts: the sample.
+        size: tokens of the model.
+    """
+
+    def __init__(self, source: Source, texts: Sequence[str], size: int) -> None:
+        self._source, self._texts = source, texts
+        self.of_pieces = _log_shares(source.encode(texts), size)
+
+    def of(self, vocabulary: Vocabulary) -> np.ndarray[Any, Any]:
+        """Logarithms of the shares of the tokens that were drawn, float64 ``(V_new,)``."""
+        return _log_shares(self._source.encode_by(vocabulary, self._texts), len(vocabulary.tokens))
+
+
 @dataclass(frozen=True)
 class _Row:
     """A text as ids, and the character at which each ends."""
@@ -114,6 +142,7 @@ class Batches(Dataset[Batch]):
         vocabularies: what tokenizers are drawn from; or some that are used in turn.
         batch: texts of a batch.
         classes: tokens of the vocabulary that a softmax runs over, at least, of which the batch has no use; 0 for encoders.
+        frequencies: what tells how often tokens occur, if anything does.
         seed: of the run.
     """
 
@@ -126,10 +155,12 @@ class Batches(Dataset[Batch]):
         *,
         batch: int,
         classes: int,
+        frequencies: Frequencies | None = None,
         seed: int,
     ) -> None:
         self._texts, self._source, self._reader = texts, source, reader
         self._vocabularies, self._batch, self._classes, self._seed = vocabularies, batch, classes, seed
+        self._frequencies = frequencies
 
     def __getitem__(self, number: int) -> Batch:
         generator = np.random.default_rng([self._seed, number])
@@ -147,9 +178,13 @@ class Batches(Dataset[Batch]):
         used, numbers = np.unique(np.concatenate([row.ids for row in new]), return_inverse=True)
         others, log_weight = self._others(vocabulary, used, generator)
         around = [*source.before, *source.after]
-        tokens = [vocabulary.tokens[number] for number in [*used.tolist(), *others.tolist()]]
-        surface = join(special_surface(around), self._reader(tokens))
-        weights = np.zeros(len(tokens) + len(around), np.float32)
+        numbered = np.concatenate([used, others])
+        surface = self._reader([vocabulary.tokens[number] for number in numbered.tolist()])
+        if self._frequencies and generator.random() >= _UNTOLD:
+            shares = self._frequencies.of(vocabulary)[numbered]
+            surface = counted(surface, shares, self._frequencies.of_pieces)
+        surface = join(special_surface(around), surface)
+        weights = np.zeros(len(surface.kinds), np.float32)
         weights[len(around) + len(used) :] = log_weight
         renumbered = np.split(numbers + len(around), np.cumsum([len(row.ids) for row in new])[:-1])
         old_ids, old_lengths = _padded([[*source.before, *row.ids, *source.after] for row in old])
@@ -175,6 +210,11 @@ class Batches(Dataset[Batch]):
         rest = np.setdiff1d(np.arange(len(vocabulary.tokens)), [*used, vocabulary.unknown])
         chosen = generator.permutation(rest)[: self._classes]
         return chosen, float(np.log(max(len(rest), 1) / max(len(chosen), 1)))
+
+
+def _log_shares(rows: Sequence[_Row], size: int) -> np.ndarray[Any, Any]:
+    ids = np.concatenate([row.ids for row in rows])
+    return log_shares(np.bincount(ids, minlength=size).astype(np.float64))
 
 
 def _padded(rows: list[list[Any]]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

@@ -106,13 +106,14 @@ class Frozen:
 
     def _rows(self, network: Hypernet, batch: Batch) -> dict[TableName, Tensor]:
         """The new rows of each table, float32 ``(N, D)``."""
-        pieces, kinds = (
-            _on(part, self._model.device) for part in (batch.surface.pieces, batch.surface.kinds)
+        seen = batch.surface
+        pieces, kinds, frequencies = (
+            _on(part, self._model.device) for part in (seen.pieces, seen.kinds, seen.frequencies)
         )
         rows = {name: means(table, pieces) for name, table in self._tables.items()}
         for name in network.config.dims:
             table = TableName(name)
-            rows[table] = rows[table] + network(name, self._tables[table], pieces, kinds)
+            rows[table] = rows[table] + network(name, self._tables[table], pieces, kinds, frequencies)
         return rows
 
     def _states(self, vectors: Tensor, mask: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ It reads rows, never ids, so it serves fine-tuned variants of its model, and any
 
     N tokens, P slots for pieces (surface.py), D dimensions of a row, W of the network
 
-    old rows (N, P, D) -> centred, scaled -> W -> + which slot, + which kind -> layers -> mean over slots -> 0 -> D
+    old rows (N, P, D) -> centred, scaled -> W -> + which slot, + which kind, + how often -> layers -> mean over slots -> 0 -> D
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from tersely.embeddings.transfer.hypernet.surface import KINDS, PIECES, SLOTS, SPECIAL
 
+_SPREAD = 4.0  # of frequencies, about
 _HEAD = 64  # dimensions of a head of attention
 _WIDTHS = (2, 5, SLOTS)  # slots that tokens are brought to: few are empty, and a GPU gets few small calls
 
@@ -28,6 +29,7 @@ class HypernetConfig(PretrainedConfig):
     Args:
         dims: for each table that it makes the dimension of a row: ``inputs``, and ``head`` where the model has its own.
         width: dimensions inside; a multiple of 64.
+        counted: whether it is told how often tokens occur.
         layers: of the transformer.
         fingerprint: of the vocabulary that the old rows belong to.
     """
@@ -40,9 +42,11 @@ class HypernetConfig(PretrainedConfig):
         width: int = 512,
         layers: int = 3,
         fingerprint: str = "",
+        counted: bool = False,
         **settings: Any,
     ) -> None:
         self.dims, self.width, self.layers, self.fingerprint = dims or {}, width, layers, fingerprint
+        self.counted = counted
         super().__init__(**settings)
 
 
@@ -55,7 +59,10 @@ class Hypernet(PreTrainedModel):
     def __init__(self, config: HypernetConfig) -> None:
         super().__init__(config)
         self.tables = nn.ModuleDict(
-            {name: _Rows(size, config.width, config.layers) for name, size in config.dims.items()}
+            {
+                name: _Rows(size, config.width, config.layers, config.counted)
+                for name, size in config.dims.items()
+            }
         )
         self.post_init()
 
@@ -69,7 +76,9 @@ class Hypernet(PreTrainedModel):
         part.center.copy_(old.mean(0))
         part.scale.copy_(old.std(0).clamp(min=1e-6))
 
-    def forward(self, table: str, old: Tensor, pieces: Tensor, kinds: Tensor) -> Tensor:
+    def forward(
+        self, table: str, old: Tensor, pieces: Tensor, kinds: Tensor, frequencies: Tensor | None = None
+    ) -> Tensor:
         """What is to be added to the means of pieces, float32 ``(N, D)``; zero for special tokens.
 
         Args:
@@ -77,8 +86,11 @@ class Hypernet(PreTrainedModel):
             old: float32, ``(V_old, D)``.
             pieces: int64, ``(N, SLOTS)``: old ids, negative where there are none.
             kinds: int64, ``(N,)``.
+            frequencies: float32, ``(N,)``, NaN where none is known, which is everywhere by default.
         """
-        return self.tables[table](old, pieces, kinds)
+        if frequencies is None:
+            frequencies = torch.full_like(kinds, torch.nan, dtype=torch.float32)
+        return self.tables[table](old, pieces, kinds, frequencies)
 
 
 def with_average(old: Tensor, ordinary: Tensor) -> Tensor:
@@ -100,22 +112,27 @@ class _Rows(nn.Module):
     center: Tensor
     scale: Tensor
 
-    def __init__(self, size: int, width: int, layers: int) -> None:
+    def __init__(self, size: int, width: int, layers: int, counted: bool) -> None:
         super().__init__()
         self.register_buffer("center", torch.zeros(size))
         self.register_buffer("scale", torch.ones(size))
         self.enter = nn.Linear(size, width)
         self.slots = nn.Parameter(0.02 * torch.randn(SLOTS + 1, width))
         self.kinds = nn.Parameter(0.02 * torch.randn(KINDS, width))
+        self.counts = nn.Linear(2, width, bias=False) if counted else None
         self.layers = nn.ModuleList(_Layer(width) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, size)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
-    def forward(self, old: Tensor, pieces: Tensor, kinds: Tensor) -> Tensor:
+    def forward(self, old: Tensor, pieces: Tensor, kinds: Tensor, frequencies: Tensor) -> Tensor:
         """Tokens are sorted by the slots they need, so that few are empty."""
         pieces, slots, lengths = _to_the_left(pieces, len(old) - 1)
+        told = self.kinds[kinds]
+        if self.counts is not None:
+            known = ~frequencies.isnan()
+            told = told + self.counts(torch.stack([frequencies.nan_to_num() / _SPREAD, known], 1))
         groups = list[Tensor]()
         found = list[Tensor]()
         shortest = 0
@@ -125,16 +142,16 @@ class _Rows(nn.Module):
             if len(group):
                 groups.append(group)
                 found.append(
-                    self._of(old, pieces[group, :width], slots[group, :width], kinds[group], lengths[group])
+                    self._of(old, pieces[group, :width], slots[group, :width], told[group], lengths[group])
                 )
         order = torch.cat(groups).argsort()
         added = torch.cat(found).float()[order] * self.scale
         return added * (kinds != SPECIAL).unsqueeze(1)
 
-    def _of(self, old: Tensor, pieces: Tensor, slots: Tensor, kinds: Tensor, lengths: Tensor) -> Tensor:
+    def _of(self, old: Tensor, pieces: Tensor, slots: Tensor, told: Tensor, lengths: Tensor) -> Tensor:
         there = torch.arange(pieces.shape[1], device=pieces.device) < lengths.unsqueeze(1)
         states = self.enter((old[pieces] - self.center) / self.scale)
-        states = states + self.slots[slots] + self.kinds[kinds].unsqueeze(1)
+        states = states + self.slots[slots] + told.unsqueeze(1)
         for layer in self.layers:
             states = layer(states, there)
         pooled = (states * there.unsqueeze(-1)).sum(1) / lengths.unsqueeze(1)

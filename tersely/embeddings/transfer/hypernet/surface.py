@@ -1,8 +1,9 @@
-"""What the network sees of a token: its old pieces, those it would have at the start of a word, and how its text looks.
+"""What the network sees of a token: its old pieces, those it would have at the start of a word, how its text looks, how often it is.
 
     b"the" for an old WordPiece     pieces  ##the       where it stands: inside a word, as far as bytes can tell
                                     others  the         what it is at the start of a line, where there is no blank either
                                     look    small       which tells how likely each is
+                                    frequency   -0.4    against its pieces', where a corpus tells
 
 N tokens, ``SLOTS`` places: ``PIECES`` for the pieces, ``OTHERS`` for the others.
 """
@@ -10,7 +11,7 @@ N tokens, ``SLOTS`` places: ``PIECES`` for the pieces, ``OTHERS`` for the others
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
@@ -24,6 +25,8 @@ OTHERS = 4
 SLOTS = PIECES + OTHERS
 NONE = -1
 """Stands in a slot without a piece."""
+
+_RAREST = 1e-5  # is added to shares: samples of different sizes then tell much the same of rare tokens
 
 
 class Look(IntEnum):
@@ -51,10 +54,13 @@ class Surface:
     Attributes:
         pieces: int32, ``(N, SLOTS)``: old ids, or ``NONE``.
         kinds: uint8, ``(N,)``: a look, with or without ``len(Look)``, or ``SPECIAL``.
+        frequencies: float32, ``(N,)``: how often the token occurs, in logarithms, less what its pieces have on average; NaN if
+            no text tells.
     """
 
     pieces: np.ndarray[Any, Any]
     kinds: np.ndarray[Any, Any]
+    frequencies: np.ndarray[Any, Any]
 
 
 class SurfaceReader:
@@ -78,7 +84,7 @@ class SurfaceReader:
                 self._known[token] = self._read(token)
             row, kinds[number] = self._known[token]
             rows.append(row)
-        return Surface(np.array(rows, np.int32).reshape(-1, SLOTS), kinds)
+        return Surface(np.array(rows, np.int32).reshape(-1, SLOTS), kinds, _unknown(len(tokens)))
 
     def _read(self, token: bytes) -> tuple[list[int], int]:
         same = self._old.same(token, "", False) if token else NONE
@@ -95,14 +101,41 @@ def special_surface(ids: Sequence[int]) -> Surface:
     """The surface of special tokens with these old ids."""
     pieces = np.full((len(ids), SLOTS), NONE, np.int32)
     pieces[:, 0] = ids
-    return Surface(pieces, np.full(len(ids), SPECIAL, np.uint8))
+    return Surface(pieces, np.full(len(ids), SPECIAL, np.uint8), _unknown(len(ids)))
+
+
+def counted(surface: Surface, of_tokens: np.ndarray[Any, Any], of_pieces: np.ndarray[Any, Any]) -> Surface:
+    """The same with frequencies.
+
+    Args:
+        surface: of N tokens.
+        of_tokens: ``log_shares`` of these, ``(N,)``.
+        of_pieces: ``log_shares`` of the old tokens, ``(V_old,)``.
+    """
+    pieces = surface.pieces[:, :PIECES]
+    there = pieces >= 0
+    number = there.sum(1)
+    mean = (of_pieces[pieces] * there).sum(1) / np.maximum(number, 1)
+    found = np.where(number > 0, of_tokens - mean, np.nan).astype(np.float32)
+    return replace(surface, frequencies=found)
+
+
+def log_shares(counts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Logarithms of the shares that counts are of their sum, none below that of ``_RAREST``, float64."""
+    return np.log(counts / max(counts.sum(), 1) + _RAREST)
 
 
 def join(*surfaces: Surface) -> Surface:
     """Several, one after the other."""
     return Surface(
-        np.concatenate([one.pieces for one in surfaces]), np.concatenate([one.kinds for one in surfaces])
+        np.concatenate([one.pieces for one in surfaces]),
+        np.concatenate([one.kinds for one in surfaces]),
+        np.concatenate([one.frequencies for one in surfaces]),
     )
+
+
+def _unknown(number: int) -> np.ndarray[Any, Any]:
+    return np.full(number, np.nan, np.float32)
 
 
 def _look(token: bytes) -> Look:

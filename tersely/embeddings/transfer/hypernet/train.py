@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tersely.embeddings.transfer.hypernet.batches import Batches, Source
+from tersely.embeddings.transfer.hypernet.batches import Batches, Frequencies, Source
 from tersely.embeddings.transfer.hypernet.frozen import Frozen
 from tersely.embeddings.transfer.hypernet.network import Hypernet, HypernetConfig
 from tersely.embeddings.transfer.hypernet.run import Run, TrainingStep
@@ -30,6 +30,7 @@ from tersely.embeddings.transfer.vocabulary import ByteView
 from tersely.errors import EmbeddingError, TokenizeError, UsageError
 
 _SAMPLE = 8_000_000  # characters that parts of words are counted in
+_COUNTED = 400_000  # characters in which tokens are counted for each batch of a decoder
 _HELD_OUT = 1_000_000  # characters of held-out passages
 _UNSEEN_SIZE = 8192  # tokens of the vocabularies for held-out passages
 
@@ -93,7 +94,7 @@ def train_hypernet(
     check_model(model, len(view))
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     frozen = Frozen(model, ~view.special)
-    network = _network(frozen, view, width, seed).to(model.device)
+    network = _network(frozen, view, width, seed, generates(model)).to(model.device)
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01
     )
@@ -107,8 +108,12 @@ def train_hypernet(
     source = Source(tokenizer, decoder, longest - 2)
     reader = SurfaceReader(view, Decomposition(tokenizer, view))
     plan = {"batch": batch, "classes": classes if decoder else 0, "seed": seed}
-    trained = Batches(learned, source, reader, vocabularies, **plan)
-    measured = Batches(held_out, source, reader, unseen, **plan)
+    frequencies = None
+    if decoder:
+        sample = _some(learned, _COUNTED, np.random.default_rng([seed, 1 << 41]))
+        frequencies = Frequencies(source, sample, len(view))
+    trained = Batches(learned, source, reader, vocabularies, frequencies=frequencies, **plan)
+    measured = Batches(held_out, source, reader, unseen, frequencies=frequencies, **plan)
     with frozen.still():
         run.train(trained, [measured[number] for number in range(2 * len(unseen))], workers)
     return network.eval()
@@ -127,7 +132,7 @@ def _check(tokenizer: Any, steps: int | None, minutes: float | None, out: Path, 
         raise EmbeddingError(f"{out} exists and is not empty: name a folder to make, or go on with resume")
 
 
-def _network(frozen: Frozen, view: ByteView, width: int | None, seed: int) -> Hypernet:
+def _network(frozen: Frozen, view: ByteView, width: int | None, seed: int, counted: bool) -> Hypernet:
     """The network before training, its weights decided by the seed."""
     dims = frozen.dims
     width = width or min(1024, max(256, 2 * max(dims.values()) // 64 * 64))
@@ -135,7 +140,9 @@ def _network(frozen: Frozen, view: ByteView, width: int | None, seed: int) -> Hy
         raise UsageError(f"the width {width} is no multiple of 64: give one that is")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = Hypernet(HypernetConfig(dims=dims, width=width, fingerprint=view.fingerprint))
+        network = Hypernet(
+            HypernetConfig(dims=dims, width=width, fingerprint=view.fingerprint, counted=counted)
+        )
     for name in dims:
         network.measure(name, frozen.table(name).cpu())
     return network

@@ -56,10 +56,8 @@ class Frequency:
         tied: bool,
     ) -> None:
         self._mean, self._tied = Mean(match), tied
-        counts = _counts(words, old_pieces, len(old))
-        logs, new_logs = (
-            np.log(count + _UNSEEN) for count in (counts, _counts(words, new_pieces, len(match.pieces)))
-        )
+        counts = old_pieces.counts(words)
+        logs, new_logs = (np.log(count + _UNSEEN) for count in (counts, new_pieces.counts(words)))
         self._offset, self._slope = _regression(_halves(old, counts), counts, logs)
         self._moved = np.flatnonzero(
             match.where(Origin.COMPOSED, Origin.CONTAINED) & (match.pieces.lengths > 1)
@@ -114,11 +112,3 @@ def _regression(
         np.subtract.at(row, left, values / 2)
         np.subtract.at(row, right, values / 2)
     return found[0], found[1]
-
-
-def _counts(words: Mapping[bytes, int], pieces: Decomposition, size: int) -> np.ndarray[Any, Any]:
-    """float64, ``(size,)``: how often each token occurs in the words."""
-    cut = [(pieces.of_word(word), count) for word, count in words.items()]
-    ids = np.array([number for found, _ in cut for number in found], np.int64)
-    weights = np.repeat([count for _, count in cut], [len(found) for found, _ in cut])
-    return np.bincount(ids, weights, size)

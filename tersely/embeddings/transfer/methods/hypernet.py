@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
 from tersely.embeddings.transfer.hypernet.network import Hypernet, with_average
-from tersely.embeddings.transfer.hypernet.surface import SPECIAL, SurfaceReader
+from tersely.embeddings.transfer.hypernet.surface import SPECIAL, SurfaceReader, counted, log_shares
 from tersely.embeddings.transfer.match import ORIGINS, Match, Origin
 from tersely.embeddings.transfer.methods.mean import Mean
 from tersely.embeddings.transfer.methods.protocol import TableName
@@ -21,7 +22,8 @@ _TOKENS = 8192  # rows that are made at once
 class Predicted:
     """Rows by a network; a table that it was not trained for has the means.
 
-    A vocabulary that is but tokens of the old one keeps their rows: nothing is new to it.
+    A vocabulary that is but tokens of the old one keeps their rows: nothing is new to it. A network that was told how often
+    tokens occur is told so again where words are given.
 
     Args:
         match: the two vocabularies.
@@ -29,13 +31,27 @@ class Predicted:
         old: the vocabulary that has rows.
         pieces: any bytes in its pieces.
         new: the vocabulary that needs some.
+        new_pieces: any bytes in its pieces.
+        words: how often each word occurs, if a corpus was given.
     """
 
     def __init__(
-        self, match: Match, network: Hypernet, old: ByteView, pieces: Decomposition, new: ByteView
+        self,
+        match: Match,
+        network: Hypernet,
+        old: ByteView,
+        pieces: Decomposition,
+        new: ByteView,
+        new_pieces: Decomposition,
+        words: Mapping[bytes, int],
     ) -> None:
         self._mean, self._network, self._ordinary = Mean(match), network, match.ordinary
         self._surface = SurfaceReader(old, pieces)(new.tokens)
+        self.untold = network.config.counted and not words
+        """Whether the network could have been told how often tokens occur, and was not."""
+        if network.config.counted and words:
+            shares = [log_shares(cut.counts(words)) for cut in (new_pieces, pieces)]
+            self._surface = counted(self._surface, *shares)
         made = ~match.where(Origin.SPECIAL) & ~new.special
         if not match.where(Origin.COMPOSED, Origin.AVERAGE)[~new.special].any():
             made[:] = False
@@ -63,5 +79,6 @@ class Predicted:
                     torch.from_numpy(array[part]).long().to(device)
                     for array in (self._surface.pieces, self._surface.kinds)
                 )
-                rows[part] += self._network(str(table), known, pieces, kinds).cpu().numpy()
+                often = torch.from_numpy(self._surface.frequencies[part]).to(device)
+                rows[part] += self._network(str(table), known, pieces, kinds, often).cpu().numpy()
         return rows
