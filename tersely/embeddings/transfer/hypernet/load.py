@@ -13,7 +13,7 @@ from tersely.errors import EmbeddingError
 
 
 def load_hypernet(network: Hypernet | Path | str, model: Any, old: ByteView) -> Hypernet:
-    """The network in a folder, or the one that is given, in evaluation mode.
+    """The network in a folder, on the device of the model, or the one that is given, where it is; in evaluation mode.
 
     Args:
         network: a folder that training wrote, or a network.
@@ -25,7 +25,7 @@ def load_hypernet(network: Hypernet | Path | str, model: Any, old: ByteView) -> 
     """
     if not isinstance(network, Hypernet):
         try:
-            network = Hypernet.from_pretrained(network, local_files_only=True)
+            network = Hypernet.from_pretrained(network, local_files_only=True).to(model.device)
         except (OSError, ValueError, RuntimeError) as error:
             raise EmbeddingError(
                 f"{network} holds no hypernetwork: give a folder that tersely train hypernet has finished"
