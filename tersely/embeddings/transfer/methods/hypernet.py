@@ -47,8 +47,6 @@ class Predicted:
     ) -> None:
         self._mean, self._network, self._ordinary = Mean(match), network, match.ordinary
         self._surface = SurfaceReader(old, pieces)(new.tokens)
-        self.untold = network.config.counted and not words
-        """Whether the network could have been told how often tokens occur, and was not."""
         if network.config.counted and words:
             shares = [log_shares(cut.counts(words)) for cut in (new_pieces, pieces)]
             self._surface = counted(self._surface, *shares)
@@ -56,6 +54,8 @@ class Predicted:
         if not match.where(Origin.COMPOSED, Origin.AVERAGE)[~new.special].any():
             made[:] = False
         self._surface.kinds[~made] = SPECIAL
+        self.untold = network.config.counted and not words and bool(made.any())
+        """Whether the network could have been told how often tokens occur, and was not."""
         self._origins = match.origins.copy()
         self._origins[made] = ORIGINS.index(Origin.PREDICTED)
 
