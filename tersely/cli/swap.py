@@ -30,7 +30,7 @@ from tersely.cli.output import json_option, print_json, tell_fault, tell_passed_
 @click.option(
     "--hypernet",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder that tersely train hypernet made for this model.",
+    help="Folder that tersely train hypernet made for this model; that of a decoder needs --corpus.",
 )
 @click.option(
     "--donor",

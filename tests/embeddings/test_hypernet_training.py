@@ -105,9 +105,9 @@ def test_a_swap_by_it_comes_nearer_than_the_mean(piece, of_bert):
 
 
 def test_a_head_of_its_own_gets_rows_of_its_own(source, of_llama):
-    model, other = llama(source), llama(source)
-    swap_tokenizer(model, source, unigram(), "hypernet", hypernet=of_llama)
-    swap_tokenizer(other, source, unigram(), "mean")
+    model, other, target = llama(source), llama(source), unigram()
+    swap_tokenizer(model, source, target, "hypernet", TEXTS, hypernet=of_llama)
+    swap_tokenizer(other, source, target, "mean")
     changed = [
         (get(model).weight - get(other).weight).abs().max()
         for get in (lambda one: one.get_input_embeddings(), lambda one: one.get_output_embeddings())
@@ -120,13 +120,14 @@ def test_a_corpus_tells_the_network_of_a_decoder_how_often_tokens_occur(source, 
     assert Hypernet.from_pretrained(of_llama).config.counted
     assert not Hypernet.from_pretrained(of_bert).config.counted
     found, target = {}, unigram()
-    for name, corpus in (("none", None), ("some", TEXTS), ("again", TEXTS), ("other", [TEXTS[0]] * 20)):
-        model, report = swap_tokenizer(llama(source), source, target, "hypernet", corpus, hypernet=of_llama)
-        assert any("how often" in warning for warning in report.warnings) is (corpus is None)
+    for name, corpus in (("empty", []), ("some", TEXTS), ("again", TEXTS), ("other", [TEXTS[0]] * 20)):
+        model, _ = swap_tokenizer(llama(source), source, target, "hypernet", corpus, hypernet=of_llama)
         found[name] = model.get_output_embeddings().weight.detach()
     assert (found["some"] == found["again"]).all()
-    assert not torch.allclose(found["some"], found["none"])
+    assert not torch.allclose(found["some"], found["empty"])
     assert not torch.allclose(found["some"], found["other"])
+    with pytest.raises(UsageError, match="how often"):
+        swap_tokenizer(llama(source), source, target, "hypernet", hypernet=of_llama)
     rows = [
         swap_tokenizer(bert(piece), piece, target, "hypernet", corpus, hypernet=of_bert)[0]
         for corpus in (None, TEXTS)

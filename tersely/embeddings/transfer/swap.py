@@ -121,8 +121,8 @@ def swap_tokenizer(
         corpus: texts like those that the model will see. A tenth of their passages is held out, to measure on.
             By language, if it is a mapping. Strings are texts: what is in files, ``tersely.corpus.read_texts`` reads.
         special_tokens: ``keep`` those of the model, with its chat template, or ``map`` them to those of the new tokenizer.
-        hypernet: a network for this model, or the folder in which ``train_hypernet`` left it. That of a decoder makes better rows
-            where a corpus tells it how often tokens occur.
+        hypernet: a network for this model, or the folder in which ``train_hypernet`` left it. That of a decoder needs a corpus, which
+            tells it how often tokens occur.
         donor: a model that was trained with the target tokenizer, or its folder, of which only the inputs are read.
         distill: steps in which the rows are trained against the original model; needs a corpus. See ``distill_rows``.
         seed: of the order in which texts are trained on.
@@ -188,6 +188,10 @@ def prepare(
     old = ByteView.of(source)
     check_model(model, len(old), built)
     network = None if hypernet is None else load_hypernet(hypernet, model, old)
+    if network is not None and network.config.counted and corpus is None:
+        raise UsageError(
+            "the network of a decoder must be told how often tokens occur: give a corpus, --corpus or corpus=texts"
+        )
     # Before the corpus is read, for that takes long and this may be refused.
     given = None if donor is None else donor_rows(donor, ByteView.of(target))
     on_progress("counting words")
@@ -238,8 +242,6 @@ def report_of(
     warnings = lost + _warnings(source, used, ready.made, learned.held_out)
     if difference := digit_difference(ready.pieces, ready.new_pieces):
         warnings.append(difference)
-    if isinstance(ready.made, Predicted) and ready.made.untold:
-        warnings.append("the network makes better rows if a corpus tells how often tokens occur: give one")
     if ready.has_corpus and not learned.held_out:
         warnings.append("the corpus is too small to measure on: give at least ten passages")
     return SwapReport(

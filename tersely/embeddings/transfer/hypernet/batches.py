@@ -28,9 +28,6 @@ from tersely.embeddings.transfer.hypernet.vocabularies import Vocabularies, Voca
 from tersely.embeddings.transfer.passages import part_of
 from tersely.embeddings.transfer.vocabulary import backend
 
-_UNTOLD = 0.2
-"""Share of the batches in which no token has a frequency, so that the network can do without."""
-
 _WORD = re.compile(r"\w+|[^\w\s]+")
 
 
@@ -180,7 +177,7 @@ class Batches(Dataset[Batch]):
         around = [*source.before, *source.after]
         numbered = np.concatenate([used, others])
         surface = self._reader([vocabulary.tokens[number] for number in numbered.tolist()])
-        if self._frequencies and generator.random() >= _UNTOLD:
+        if self._frequencies:
             shares = self._frequencies.of(vocabulary)[numbered]
             surface = counted(surface, shares, self._frequencies.of_pieces)
         surface = join(special_surface(around), surface)

@@ -86,10 +86,10 @@ class Hypernet(PreTrainedModel):
             old: float32, ``(V_old, D)``.
             pieces: int64, ``(N, SLOTS)``: old ids, negative where there are none.
             kinds: int64, ``(N,)``.
-            frequencies: float32, ``(N,)``, NaN where none is known, which is everywhere by default.
+            frequencies: float32, ``(N,)``; by default, as often as its pieces.
         """
         if frequencies is None:
-            frequencies = torch.full_like(kinds, torch.nan, dtype=torch.float32)
+            frequencies = torch.zeros_like(kinds, dtype=torch.float32)
         return self.tables[table](old, pieces, kinds, frequencies)
 
 
@@ -119,7 +119,7 @@ class _Rows(nn.Module):
         self.enter = nn.Linear(size, width)
         self.slots = nn.Parameter(0.02 * torch.randn(SLOTS + 1, width))
         self.kinds = nn.Parameter(0.02 * torch.randn(KINDS, width))
-        self.counts = nn.Linear(2, width, bias=False) if counted else None
+        self.counts = nn.Linear(1, width, bias=False) if counted else None
         self.layers = nn.ModuleList(_Layer(width) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, size)
@@ -131,8 +131,7 @@ class _Rows(nn.Module):
         pieces, slots, lengths = _to_the_left(pieces, len(old) - 1)
         told = self.kinds[kinds]
         if self.counts is not None:
-            known = ~frequencies.isnan()
-            told = told + self.counts(torch.stack([frequencies.nan_to_num() / _SPREAD, known], 1))
+            told = told + self.counts(frequencies.unsqueeze(1) / _SPREAD)
         groups = list[Tensor]()
         found = list[Tensor]()
         shortest = 0

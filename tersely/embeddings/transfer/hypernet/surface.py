@@ -3,7 +3,7 @@
     b"the" for an old WordPiece     pieces  ##the       where it stands: inside a word, as far as bytes can tell
                                     others  the         what it is at the start of a line, where there is no blank either
                                     look    small       which tells how likely each is
-                                    frequency   -0.4    against its pieces', where a corpus tells
+                                    frequency   -0.4    against its pieces', in a corpus, for decoders
 
 N tokens, ``SLOTS`` places: ``PIECES`` for the pieces, ``OTHERS`` for the others.
 """
@@ -54,8 +54,8 @@ class Surface:
     Attributes:
         pieces: int32, ``(N, SLOTS)``: old ids, or ``NONE``.
         kinds: uint8, ``(N,)``: a look, with or without ``len(Look)``, or ``SPECIAL``.
-        frequencies: float32, ``(N,)``: how often the token occurs, in logarithms, less what its pieces have on average; NaN if
-            no text tells.
+        frequencies: float32, ``(N,)``: how often the token occurs, in logarithms, less what its pieces have on average; 0 where
+            that is not told, and of tokens without pieces.
     """
 
     pieces: np.ndarray[Any, Any]
@@ -84,7 +84,7 @@ class SurfaceReader:
                 self._known[token] = self._read(token)
             row, kinds[number] = self._known[token]
             rows.append(row)
-        return Surface(np.array(rows, np.int32).reshape(-1, SLOTS), kinds, _unknown(len(tokens)))
+        return Surface(np.array(rows, np.int32).reshape(-1, SLOTS), kinds, np.zeros(len(tokens), np.float32))
 
     def _read(self, token: bytes) -> tuple[list[int], int]:
         same = self._old.same(token, "", False) if token else NONE
@@ -101,7 +101,7 @@ def special_surface(ids: Sequence[int]) -> Surface:
     """The surface of special tokens with these old ids."""
     pieces = np.full((len(ids), SLOTS), NONE, np.int32)
     pieces[:, 0] = ids
-    return Surface(pieces, np.full(len(ids), SPECIAL, np.uint8), _unknown(len(ids)))
+    return Surface(pieces, np.full(len(ids), SPECIAL, np.uint8), np.zeros(len(ids), np.float32))
 
 
 def counted(surface: Surface, of_tokens: np.ndarray[Any, Any], of_pieces: np.ndarray[Any, Any]) -> Surface:
@@ -116,7 +116,7 @@ def counted(surface: Surface, of_tokens: np.ndarray[Any, Any], of_pieces: np.nda
     there = pieces >= 0
     number = there.sum(1)
     mean = (of_pieces[pieces] * there).sum(1) / np.maximum(number, 1)
-    found = np.where(number > 0, of_tokens - mean, np.nan).astype(np.float32)
+    found = np.where(number > 0, of_tokens - mean, 0).astype(np.float32)
     return replace(surface, frequencies=found)
 
 
@@ -132,10 +132,6 @@ def join(*surfaces: Surface) -> Surface:
         np.concatenate([one.kinds for one in surfaces]),
         np.concatenate([one.frequencies for one in surfaces]),
     )
-
-
-def _unknown(number: int) -> np.ndarray[Any, Any]:
-    return np.full(number, np.nan, np.float32)
 
 
 def _look(token: bytes) -> Look:

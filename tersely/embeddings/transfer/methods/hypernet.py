@@ -23,7 +23,7 @@ class Predicted:
     """Rows by a network; a table that it was not trained for has the means.
 
     A vocabulary that is but tokens of the old one keeps their rows: nothing is new to it. A network that was told how often
-    tokens occur is told so again where words are given.
+    tokens occur is told so again.
 
     Args:
         match: the two vocabularies.
@@ -32,7 +32,7 @@ class Predicted:
         pieces: any bytes in its pieces.
         new: the vocabulary that needs some.
         new_pieces: any bytes in its pieces.
-        words: how often each word occurs, if a corpus was given.
+        words: how often each word occurs.
     """
 
     def __init__(
@@ -47,15 +47,13 @@ class Predicted:
     ) -> None:
         self._mean, self._network, self._ordinary = Mean(match), network, match.ordinary
         self._surface = SurfaceReader(old, pieces)(new.tokens)
-        if network.config.counted and words:
+        if network.config.counted:
             shares = [log_shares(cut.counts(words)) for cut in (new_pieces, pieces)]
             self._surface = counted(self._surface, *shares)
         made = ~match.where(Origin.SPECIAL) & ~new.special
         if not match.where(Origin.COMPOSED, Origin.AVERAGE)[~new.special].any():
             made[:] = False
         self._surface.kinds[~made] = SPECIAL
-        self.untold = network.config.counted and not words and bool(made.any())
-        """Whether the network could have been told how often tokens occur, and was not."""
         self._origins = match.origins.copy()
         self._origins[made] = ORIGINS.index(Origin.PREDICTED)
 
