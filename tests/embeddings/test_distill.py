@@ -87,8 +87,11 @@ def test_an_encoder_comes_nearer_to_the_original_on_unseen_text(piece, make):
         model = bert(piece)
         _, report = swap_tokenizer(model, piece, target, "fit", TEXTS, distill=steps)
         figures[steps] = report.quality
-    # Trained Unigrams differ from process to process, and with them the correlation of similarities, up or down.
     assert 1 - figures[40].cosine < 0.8 * (1 - figures[0].cosine)
+    if (
+        make is byte_level
+    ):  # Unigrams differ from training to training, and the correlation with them, up or down
+        assert figures[40].spearman > figures[0].spearman
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -100,11 +100,11 @@ class Frequencies:
 
     def __init__(self, source: Source, texts: Sequence[str], size: int) -> None:
         self._source, self._texts = source, texts
-        self.of_pieces = _log_shares(source.encode(texts), size)
+        self.of_pieces = _shares_in(source.encode(texts), size)
 
     def of(self, vocabulary: Vocabulary) -> np.ndarray[Any, Any]:
         """Logarithms of the shares of the tokens that were drawn, float64 ``(V_new,)``."""
-        return _log_shares(self._source.encode_by(vocabulary, self._texts), len(vocabulary.tokens))
+        return _shares_in(self._source.encode_by(vocabulary, self._texts), len(vocabulary.tokens))
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,8 @@ class Batches(Dataset[Batch]):
         vocabularies: what tokenizers are drawn from; or some that are used in turn.
         batch: texts of a batch.
         classes: tokens of the vocabulary that a softmax runs over, at least, of which the batch has no use; 0 for encoders.
-        frequencies: what tells how often tokens occur, if anything does.
         seed: of the run.
+        frequencies: what tells how often tokens occur, if anything does.
     """
 
     def __init__(
@@ -152,8 +152,8 @@ class Batches(Dataset[Batch]):
         *,
         batch: int,
         classes: int,
-        frequencies: Frequencies | None = None,
         seed: int,
+        frequencies: Frequencies | None = None,
     ) -> None:
         self._texts, self._source, self._reader = texts, source, reader
         self._vocabularies, self._batch, self._classes, self._seed = vocabularies, batch, classes, seed
@@ -209,9 +209,8 @@ class Batches(Dataset[Batch]):
         return chosen, float(np.log(max(len(rest), 1) / max(len(chosen), 1)))
 
 
-def _log_shares(rows: Sequence[_Row], size: int) -> np.ndarray[Any, Any]:
-    ids = np.concatenate([row.ids for row in rows])
-    return log_shares(np.bincount(ids, minlength=size).astype(np.float64))
+def _shares_in(rows: Sequence[_Row], size: int) -> np.ndarray[Any, Any]:
+    return log_shares(np.bincount(np.concatenate([row.ids for row in rows]), minlength=size))
 
 
 def _padded(rows: list[list[Any]]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

@@ -25,11 +25,12 @@ def load_hypernet(network: Hypernet | Path | str, model: Any, old: ByteView) -> 
     """
     if not isinstance(network, Hypernet):
         try:
-            network = Hypernet.from_pretrained(network, local_files_only=True).to(model.device)
+            network = Hypernet.from_pretrained(network, local_files_only=True)
         except (OSError, ValueError, RuntimeError) as error:
             raise EmbeddingError(
                 f"{network} holds no hypernetwork: give a folder that tersely train hypernet has finished"
             ) from error
+        network.to(model.device)
     dims: dict[str, int] = network.config.dims
     needed = {name: int(table.shape[1]) for name, table in Tables.of(model).named()}
     if not generates(model):

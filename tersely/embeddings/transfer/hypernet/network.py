@@ -29,9 +29,9 @@ class HypernetConfig(PretrainedConfig):
     Args:
         dims: for each table that it makes the dimension of a row: ``inputs``, and ``head`` where the model has its own.
         width: dimensions inside; a multiple of 64.
-        counted: whether it is told how often tokens occur.
         layers: of the transformer.
         fingerprint: of the vocabulary that the old rows belong to.
+        counted: whether it is told how often tokens occur.
     """
 
     model_type = "tersely-hypernet"

@@ -93,8 +93,8 @@ def train_hypernet(
     view = ByteView.of(tokenizer)
     check_model(model, len(view))
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    frozen = Frozen(model, ~view.special)
-    network = _network(frozen, view, width, seed, generates(model)).to(model.device)
+    frozen, decoder = Frozen(model, ~view.special), generates(model)
+    network = _network(frozen, view, width, seed, decoder).to(model.device)
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01
     )
@@ -104,16 +104,18 @@ def train_hypernet(
     run.begin(resume, started)
     learned, held_out, vocabularies, unseen = _material(texts, bases, seed)
     longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
-    decoder = generates(model)
     source = Source(tokenizer, decoder, longest - 2)
     reader = SurfaceReader(view, Decomposition(tokenizer, view))
-    plan = {"batch": batch, "classes": classes if decoder else 0, "seed": seed}
-    frequencies = None
-    if decoder:
-        sample = _some(learned, _COUNTED, np.random.default_rng([seed, 1 << 41]))
-        frequencies = Frequencies(source, sample, len(view))
-    trained = Batches(learned, source, reader, vocabularies, frequencies=frequencies, **plan)
-    measured = Batches(held_out, source, reader, unseen, frequencies=frequencies, **plan)
+    sample = _some(learned, _COUNTED, np.random.default_rng([seed, 1 << 41]))
+    frequencies = Frequencies(source, sample, len(view)) if decoder else None
+    plan: Any = {
+        "batch": batch,
+        "classes": classes if decoder else 0,
+        "seed": seed,
+        "frequencies": frequencies,
+    }
+    trained = Batches(learned, source, reader, vocabularies, **plan)
+    measured = Batches(held_out, source, reader, unseen, **plan)
     with frozen.still():
         run.train(trained, [measured[number] for number in range(2 * len(unseen))], workers)
     return network.eval()
