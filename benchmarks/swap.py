@@ -2,8 +2,10 @@
 
 python benchmarks/swap.py FOLDER decoder --seed 0 --out llama-0          train a small Llama (a GPU: about a minute)
 python benchmarks/swap.py FOLDER hypernet minilm --minutes 9 --out net   train a hypernetwork (a GPU)
+python benchmarks/swap.py FOLDER decoder --tokenizer bpe-8k --epochs 2 --out donors/bpe-8k    one with another tokenizer, for omp
 python benchmarks/swap.py FOLDER measure minilm --methods mean,fit --rows some.json
 python benchmarks/swap.py FOLDER measure minilm --methods hypernet,hypernet+distill --hypernet net --rows others.json
+python benchmarks/swap.py FOLDER measure llama-0 --methods focus,omp --donors donors --rows more.json
 python benchmarks/swap.py FOLDER publish some.json others.json --name swap_encoder
 
 Encoders: cosine of the mean states of 500 held-out sentences to the original's, the share whose nearest neighbour is the same,
@@ -57,14 +59,14 @@ def learned_from(folder):
     return read(folder / "train.xz") + read(folder / "sentences.xz")
 
 
-def train_decoder(folder, out, seed, epochs):
-    """A Llama with GPT-2's tokenizer on rows of 512 tokens of the training text; bf16 autocast."""
+def train_decoder(folder, name, out, seed, epochs):
+    """A Llama with a tokenizer of the folder on rows of 512 tokens of the training text; bf16 autocast."""
     import numpy as np
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_file=str(folder / "gpt2.json"), bos_token="<|endoftext|>", eos_token="<|endoftext|>"
+        tokenizer_file=str(folder / f"{name}.json"), bos_token="<|endoftext|>", eos_token="<|endoftext|>"
     )
     end = tokenizer.eos_token_id
     texts = tokenizer.backend_tokenizer.encode_batch_fast(read(folder / "train.xz"), add_special_tokens=False)
@@ -178,7 +180,14 @@ def figures(model, tokenizer, texts, before):
     }
 
 
-def measure(folder, name, targets, methods, net, file, distilled):
+def donor_of(donors, wanted):
+    """The model that was trained with this tokenizer."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(donors / wanted).to(device())
+
+
+def measure(folder, name, targets, methods, net, donors, file, distilled):
     from tersely.embeddings.transfer.distill import distill_rows
     from tersely.embeddings.transfer.quality import bits, generates, rows_of, states
     from tersely.embeddings.transfer.swap import swap_tokenizer
@@ -201,13 +210,14 @@ def measure(folder, name, targets, methods, net, file, distilled):
                 model, report = swap_tokenizer(
                     model, source, target(folder, wanted), rows_by, learned_from(folder) if learns else train,
                     **({"hypernet": net} if rows_by == "hypernet" else {}),
+                    **({"donor": donor_of(donors, wanted)} if rows_by == "omp" else {}),
                     **({"distill": distilled} if learns else {}),
                 )  # fmt: skip
                 if more == "bound":
                     distill_rows(model, old, source, report.tokenizer, texts, distilled)
             seconds = time.perf_counter() - started
             rows.append(
-                {"model": name, "target": wanted, "method": method}
+                {"model": Path(name).name, "target": wanted, "method": method}
                 | figures(model, report.tokenizer, texts, before)
                 | {"seconds": seconds, "device": device()}
             )
@@ -221,6 +231,7 @@ def main():
     parts = parser.add_subparsers(dest="part", required=True)
     part = parts.add_parser("decoder")
     part.add_argument("--out", type=Path, required=True)
+    part.add_argument("--tokenizer", default="gpt2")
     part.add_argument("--seed", type=int, default=0)
     part.add_argument("--epochs", type=float, default=EPOCHS)
     part = parts.add_parser("hypernet")
@@ -237,6 +248,7 @@ def main():
     part.add_argument("--targets", default=",".join(TARGETS))
     part.add_argument("--methods", default="naive,mean,fit")
     part.add_argument("--hypernet", type=Path)
+    part.add_argument("--donors", type=Path, help="a folder with a decoder of each target, by its name")
     part.add_argument("--distilled", type=int, default=DISTILLED, help="steps of distillation")
     part.add_argument("--rows", type=Path, required=True)
     part = parts.add_parser("publish")
@@ -244,7 +256,7 @@ def main():
     part.add_argument("--name", required=True)
     given = parser.parse_args()
     if given.part == "decoder":
-        train_decoder(given.folder, given.out, given.seed, given.epochs)
+        train_decoder(given.folder, given.tokenizer, given.out, given.seed, given.epochs)
     elif given.part == "hypernet":
         train_net(
             given.folder,
@@ -259,10 +271,12 @@ def main():
         )
     elif given.part == "measure":
         measure(
-            given.folder, given.model, given.targets.split(","), given.methods.split(","), given.hypernet, given.rows,
-            given.distilled,
+            given.folder, given.model, given.targets.split(","), given.methods.split(","), given.hypernet, given.donors,
+            given.rows, given.distilled,
         )  # fmt: skip
     else:
+        import torch  # noqa: F401, which tells of the GPU
+
         publish(given.name, [row for file in given.rows for row in json.loads(file.read_text())])
 
 

@@ -125,6 +125,40 @@ def test_the_original_is_run_with_its_own_rows(piece):
     assert losses[1] < 1e-3
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_rows_of_tokens_that_a_decoder_does_not_read_stay_though_its_softmax_pushes_them(gpt, tied):
+    model, target = llama(gpt, tied), unigram()
+    old = Tables.of(model).kept()
+    model, report = swap_tokenizer(model, gpt, target, "mean", TEXTS)
+    before = {name: part.detach().clone() for name, part in Tables.of(model).named()}
+    used = report.tokenizer
+    distill_rows(model, old, gpt, used, TEXTS[:4], 3, batch=4)
+    read = np.unique(np.concatenate([used(text)["input_ids"] for text in TEXTS[:4]] + [[used.bos_token_id]]))
+    for name, part in Tables.of(model).named():
+        moved = (part != before[name]).any(1).numpy()
+        assert moved[read].all() and moved.sum() == len(read), name
+
+
+def test_a_decoder_learns_from_whole_texts_that_are_opened_and_an_encoder_from_parts(gpt, piece):
+    """Each way through the body is one call: the old ids, then the new ones."""
+    read = []
+
+    def note(module, args, kwargs):
+        read.extend(zip(kwargs["input_ids"].tolist(), kwargs["attention_mask"].sum(1).tolist(), strict=True))
+
+    long = " ".join(SENTENCES)
+    for tokenizer, model, decodes in ((gpt, llama(gpt, True), True), (piece, bert(piece), False)):
+        read.clear()
+        model.base_model.register_forward_pre_hook(note, with_kwargs=True)
+        distill_rows(model, Tables.of(model).kept(), tokenizer, tokenizer, [long], 1, batch=1)
+        whole = tokenizer(long, truncation=True, max_length=500)["input_ids"]
+        opened = [tokenizer.bos_token_id, *whole] if decodes else whole
+        found = [row[:length] for row, length in read]
+        assert len(found) == 2
+        assert all((row[: len(opened)] == opened[: len(row)]) is decodes for row in found)
+        assert all((len(row) >= len(opened)) is decodes for row in found)
+
+
 def test_the_same_seed_gives_the_same_rows(piece):
     rows, target = [], unigram()
     for seed in (0, 0, 1):

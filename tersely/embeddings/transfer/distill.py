@@ -8,10 +8,12 @@ compared. For encoders the loss is one minus the cosine of the two states of the
 states at ends; for decoders the cross-entropy of the next new token, in nats, which is all that a head of its own learns from,
 and the squared distance at ends, relative to the squared length of the original's.
 
-Each step moves only the rows that its batch touches (``rows_adam.py``); with a head in the loss these are all. The longest step
-is ``RATE`` times the root mean square of the old rows, after a warm-up, and falls in a half cosine. What is learned from are
-parts of texts, short and long (``passages.py``); those of a length come together, so that little is padded. There is no
-dropout. Nothing else of the model changes.
+Each step moves only the rows of the tokens in its batch (``rows_adam.py``), also where a softmax gives all rows a gradient: Adam
+makes the faint push away from every token that does not come next as long as any other, and rows that were right drift off.
+The longest step is ``ENCODER_RATE`` or ``DECODER_RATE`` times the root mean square of the old rows, after a warm-up, and falls in a
+half cosine. Encoders learn from parts of texts, short and long (``passages.py``), as they read sentences; decoders from whole
+texts, opened as a text is by the special token that they know. Those of a length come together, so that little is padded.
+There is no dropout. Nothing else of the model changes.
 """
 
 from __future__ import annotations
@@ -26,13 +28,13 @@ from torch import Tensor
 from torch.func import functional_call
 
 from tersely.embeddings.transfer.passages import part_of
-from tersely.embeddings.transfer.quality import Pooling, generates, pooled
+from tersely.embeddings.transfer.quality import Pooling, generates, opening_id, pooled
 from tersely.embeddings.transfer.rows_adam import RowsAdam
 from tersely.embeddings.transfer.tables import Tables
-from tersely.embeddings.transfer.word_ends import word_ends
+from tersely.embeddings.transfer.word_ends import Span, word_ends
 from tersely.errors import UsageError
 
-RATE = 0.04
+ENCODER_RATE, DECODER_RATE = 0.04, 0.01
 """The longest step, as a share of the root mean square of the old rows."""
 BATCH = 64
 
@@ -71,9 +73,9 @@ def distill_rows(
         old: the tables that it had, which may be ``Tables.kept()``.
         source_tokenizer: the tokenizer of these.
         used: the tokenizer of the rows.
-        texts: to learn from; a part of each is taken, again in another order where they are too few.
+        texts: to learn from, again in another order where they are too few; of each an encoder reads a part.
         steps: how many batches.
-        batch: parts of texts in each.
+        batch: texts in each.
         seed: of the order and the parts.
         pooling: how an encoder's states become one.
         on_step: is told the loss of each step.
@@ -95,8 +97,8 @@ def distill_rows(
     learner = _Learner(model.eval().requires_grad_(False), old, source_tokenizer, used, pooling)
     losses = list[float]()
     try:
-        for number, chosen in zip(range(steps), _batches(texts, batch, seed), strict=False):
-            losses.append(learner.step(chosen, _rate(number, steps)))
+        for number, chosen in zip(range(steps), _batches(texts, batch, seed, learner.parts), strict=False):
+            losses.append(learner.step(chosen, _share(number, steps)))
             if on_step:
                 on_step(number + 1, losses[-1])
     finally:
@@ -109,34 +111,41 @@ def distill_rows(
 
 
 class _Learner:
-    """The two ways through the body, and the state of the rows."""
+    """The two ways through the body, and the state of the rows.
+
+    Attributes:
+        parts: whether it is to read parts of texts.
+    """
 
     def __init__(self, model: Any, old: Tables, source: Any, used: Any, pooling: Pooling) -> None:
         self._model, self._old, self._source, self._used, self._pooling = model, old, source, used, pooling
         self._decoder = generates(model)
+        self.parts = not self._decoder
         self._body = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
         inputs = self._body.get_input_embeddings().weight
         self._name = next(name for name, part in self._body.named_parameters() if part is inputs)
         tables = Tables.of(model)
         parts = [tables.inputs, *([tables.head, tables.bias] if self._decoder else [])]
         self._tables = [(part, RowsAdam(part)) for part in parts if part is not None]
-        self._whole = self._decoder and tables.head is None
         for part, _ in self._tables:
             part.requires_grad_(True)
-        self._scale = float(old.inputs.float().square().mean().sqrt())
+        self._longest_step = (DECODER_RATE if self._decoder else ENCODER_RATE) * float(
+            old.inputs.float().square().mean().sqrt()
+        )
         longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or _LONGEST
         self._longest = max(min(longest - 2, _LONGEST), 1)
 
-    def step(self, texts: list[str], rate: float) -> float:
-        """One step; its loss."""
+    def step(self, texts: list[str], share: float) -> float:
+        """One step, a share of the longest; its loss."""
         device = self._tables[0][0].device
-        before, after = (self._encode(tokenizer, texts) for tokenizer in (self._source, self._used))
+        (before, old_spans), (after, new_spans) = (
+            self._encode(tokenizer, texts) for tokenizer in (self._source, self._used)
+        )
         pairs = [
-            word_ends(text, old, new)
-            for text, old, new in zip(texts, before["offset_mapping"], after["offset_mapping"], strict=True)
+            word_ends(text, old, new) for text, old, new in zip(texts, old_spans, new_spans, strict=True)
         ]
-        old_ids, old_mask = _padded(before["input_ids"], self._source.pad_token_id, device)
-        new_ids, new_mask = _padded(after["input_ids"], self._used.pad_token_id, device)
+        old_ids, old_mask = _padded(before, self._source.pad_token_id, device)
+        new_ids, new_mask = _padded(after, self._used.pad_token_id, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             with torch.no_grad():
                 call = {"input_ids": old_ids, "attention_mask": old_mask}
@@ -153,21 +162,25 @@ class _Learner:
             ]
             loss = _apart(*states) + ENDS * _apart(right, left)
         loss.backward()
-        self._move(new_ids[new_mask.bool()].unique(), rate * self._scale)
+        touched = new_ids[new_mask.bool()].unique()
+        for part, adam in self._tables:
+            if part.grad is not None:
+                adam.step(touched, part.grad[touched], share * self._longest_step)
+                part.grad = None
         return float(loss.detach())
 
-    def _move(self, touched: Tensor, rate: float) -> None:
-        """Moves the rows of the batch in the inputs, all rows of what stands in the softmax."""
-        for number, (part, adam) in enumerate(self._tables):
-            if part.grad is None:
-                continue
-            every = number > 0 or self._whole
-            rows = torch.arange(len(part), device=part.device) if every else touched
-            adam.step(rows, part.grad[rows], rate)
-            part.grad = None
-
-    def _encode(self, tokenizer: Any, texts: list[str]) -> Any:
-        return tokenizer(texts, return_offsets_mapping=True, truncation=True, max_length=self._longest)
+    def _encode(self, tokenizer: Any, texts: list[str]) -> tuple[list[list[int]], list[list[Span]]]:
+        """The ids of each text and the characters that each stands for."""
+        found = tokenizer(texts, return_offsets_mapping=True, truncation=True, max_length=self._longest)
+        rows, spans = found["input_ids"], found["offset_mapping"]
+        first = opening_id(tokenizer) if self._decoder else None
+        if first is None:
+            return rows, spans
+        opened = [row[:1] == [first] for row in rows]
+        return (
+            [row if has else [first, *row] for row, has in zip(rows, opened, strict=True)],
+            [row if has else [(0, 0), *row] for row, has in zip(spans, opened, strict=True)],
+        )
 
     def _next_token(self, found: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
         """The mean cross-entropy of the next ids, in nats."""
@@ -197,23 +210,25 @@ def _padded(rows: list[list[int]], padding: int | None, device: torch.device) ->
     return torch.tensor(filled, device=device), torch.tensor(mask, device=device)
 
 
-def _batches(texts: Sequence[str], batch: int, seed: int) -> Iterator[list[str]]:
-    """Batches without end of parts of texts, each of parts of about one length, in random order."""
+def _batches(texts: Sequence[str], batch: int, seed: int, parts: bool) -> Iterator[list[str]]:
+    """Batches without end of texts, or of parts of texts, each of about one length, in random order."""
     generator = np.random.default_rng(seed)
     size = min(batch, len(texts))
     while True:
         order = generator.permutation(len(texts))
         for start in range(0, len(order), _SORTED * size):
             chosen = order[start : start + _SORTED * size]
-            parts = [part_of(texts[int(place)], generator) for place in chosen]
-            parts.sort(key=len)
-            cut = [parts[at : at + size] for at in range(0, len(parts) - size + 1, size)]
+            together = [texts[int(place)] for place in chosen]
+            if parts:
+                together = [part_of(text, generator) for text in together]
+            together.sort(key=len)
+            cut = [together[at : at + size] for at in range(0, len(together) - size + 1, size)]
             for place in generator.permutation(len(cut)):
                 yield cut[place]
 
 
-def _rate(step: int, steps: int) -> float:
-    """The length of a step: a warm-up, then half a cosine to zero."""
+def _share(step: int, steps: int) -> float:
+    """Of the longest step: a warm-up, then half a cosine to zero."""
     warm = max(round(_WARM_UP * steps), 1)
     done = (step + 1 - warm) / max(steps - warm, 1)
-    return RATE * ((step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * done)))
+    return (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * done))

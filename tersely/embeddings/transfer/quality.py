@@ -51,10 +51,15 @@ def generates(model: Any) -> bool:
 def rows_of(tokenizer: Any, passages: list[str], opened: bool) -> list[list[int]]:
     """The ids of each passage, with the special tokens of the tokenizer; ``opened`` asks for one in front in any case."""
     rows = [list(tokenizer(text)["input_ids"]) for text in passages]
-    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    first = opening_id(tokenizer)
     if opened and first is not None:
         return [row if row[:1] == [first] else [first, *row] for row in rows]
     return rows
+
+
+def opening_id(tokenizer: Any) -> int | None:
+    """The special token that stands before a text: bos, or else the end of the text before."""
+    return tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
 
 
 @torch.inference_mode()
