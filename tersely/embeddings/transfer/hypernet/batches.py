@@ -26,6 +26,7 @@ from tersely.embeddings.transfer.hypernet.surface import (
 )
 from tersely.embeddings.transfer.hypernet.vocabularies import Vocabularies, Vocabulary
 from tersely.embeddings.transfer.passages import part_of
+from tersely.embeddings.transfer.quality import opening_id
 from tersely.embeddings.transfer.vocabulary import backend
 
 _WORD = re.compile(r"\w+|[^\w\s]+")
@@ -73,7 +74,7 @@ class Source:
         bare: list[int] = list(tokenizer("a", add_special_tokens=False)["input_ids"])
         start = next(at for at in range(len(ids)) if ids[at : at + len(bare)] == bare)
         self.before, self.after = ids[:start], ids[start + len(bare) :]
-        first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        first = opening_id(tokenizer)
         if opened and first is not None and not self.before:
             self.before = [first]
         self._longest = longest - len(self.before) - len(self.after)
