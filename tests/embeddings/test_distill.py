@@ -6,6 +6,7 @@ import torch
 from small_tokenizers import BERT_PARTS, SENTENCES, byte_level, fast, unigram, wordpiece
 
 from tersely.embeddings import swap_tokenizer
+from tersely.embeddings.transfer import distill
 from tersely.embeddings.transfer.distill import distill_rows
 from tersely.embeddings.transfer.quality import Pooling, pooled
 from tersely.embeddings.transfer.rows_adam import RowsAdam
@@ -137,6 +138,20 @@ def test_rows_of_tokens_that_a_decoder_does_not_read_stay_though_its_softmax_pus
     for name, part in Tables.of(model).named():
         moved = (part != before[name]).any(1).numpy()
         assert np.array_equal(np.flatnonzero(moved), read), name
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_logits_in_slices_train_as_all_at_once(gpt, tied, monkeypatch):
+    rows = []
+    for logits in (distill.LOGITS, 1, 3000):
+        monkeypatch.setattr(distill, "LOGITS", logits)
+        model = llama(gpt, tied)
+        losses = distill_rows(model, Tables.of(model).kept(), gpt, gpt, TEXTS[:6], 3, batch=4)
+        rows.append((losses, *(part.detach().numpy() for _, part in Tables.of(model).named())))
+    for other in rows[1:]:
+        np.testing.assert_allclose(other[0], rows[0][0], rtol=1e-5)
+        for mine, right in zip(other[1:], rows[0][1:], strict=True):
+            assert np.abs(mine - right).mean() < 1e-6
 
 
 def test_a_decoder_learns_from_whole_texts_that_are_opened_and_an_encoder_from_parts(gpt, piece):

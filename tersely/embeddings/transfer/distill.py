@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
 
 from tersely.embeddings.transfer.passages import part_of
 from tersely.embeddings.transfer.quality import Pooling, generates, opening_id, pooled
@@ -40,6 +41,9 @@ BATCH = 64
 
 ENDS = 0.5
 """Weight of the states at the ends of words, for encoders."""
+
+LOGITS = 1 << 28
+"""Numbers in the largest array of logits, at most: 1 GB, of which a few are held at a time."""
 
 _LEAST = 1e-9
 _WARM_UP = 0.05
@@ -183,11 +187,21 @@ class _Learner:
         )
 
     def _next_token(self, found: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-        """The mean cross-entropy of the next ids, in nats."""
-        with torch.autocast(ids.device.type, torch.bfloat16, enabled=ids.device.type == "cuda"):
-            logits = self._model.get_output_embeddings()(found[:, :-1])
-        wanted = ids[:, 1:].masked_fill(mask[:, 1:] == 0, -100)
-        return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), wanted.flatten())
+        """The mean cross-entropy of the next ids, in nats. Logits are made again on the way back, so that few are held."""
+        follows = mask[:, 1:].bool()
+        states, wanted = found[:, :-1][follows], ids[:, 1:][follows]
+        size = max(LOGITS // self._model.get_output_embeddings().weight.shape[0], 1)
+        nats: list[Any] = [
+            checkpoint(self._nats, *part, use_reentrant=False)
+            for part in zip(states.split(size), wanted.split(size), strict=True)
+        ]
+        return torch.stack(nats).sum() / max(len(wanted), 1)
+
+    def _nats(self, states: Tensor, wanted: Tensor) -> Tensor:
+        """What the head needs to tell ``(N,)`` ids from states ``(N, D)``."""
+        with torch.autocast(states.device.type, torch.bfloat16, enabled=states.device.type == "cuda"):
+            logits = self._model.get_output_embeddings()(states)
+        return torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="sum")
 
 
 def _at_ends(wanted: Tensor, found: Tensor, pairs: list[list[tuple[int, int]]]) -> tuple[Tensor, Tensor]:
