@@ -28,6 +28,18 @@ def gpt():
     return fast(byte_level(), bos_token="<|endoftext|>", eos_token="<|endoftext|>")
 
 
+def opens_by_itself():
+    """As ``gpt``, but with the special token in front of what it is given."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = byte_level()
+    end = "<|endoftext|>"
+    tokenizer.post_processor = TemplateProcessing(
+        single=f"{end} $A", special_tokens=[(end, tokenizer.token_to_id(end))]
+    )
+    return fast(tokenizer, bos_token=end, eos_token=end)
+
+
 def bert(tokenizer):
     from transformers import BertConfig, BertModel
 
@@ -162,12 +174,14 @@ def test_a_decoder_learns_from_whole_texts_that_are_opened_and_an_encoder_from_p
         read.extend(zip(kwargs["input_ids"].tolist(), kwargs["attention_mask"].sum(1).tolist(), strict=True))
 
     long = " ".join(SENTENCES)
-    for tokenizer, model, decodes in ((gpt, llama(gpt, True), True), (piece, bert(piece), False)):
+    opens = opens_by_itself()
+    models = ((gpt, llama(gpt, True), True), (opens, llama(opens, True), True), (piece, bert(piece), False))
+    for tokenizer, model, decodes in models:
         read.clear()
         model.base_model.register_forward_pre_hook(note, with_kwargs=True)
         distill_rows(model, Tables.of(model).kept(), tokenizer, tokenizer, [long], 1, batch=1)
-        whole = tokenizer(long, truncation=True, max_length=500)["input_ids"]
-        opened = [tokenizer.bos_token_id, *whole] if decodes else whole
+        whole = tokenizer(long, truncation=True, max_length=400)["input_ids"]
+        opened = [tokenizer.bos_token_id, *whole] if tokenizer is gpt else whole
         found = [row[:length] for row, length in read]
         assert len(found) == 2
         assert all((row[: len(opened)] == opened[: len(row)]) is decodes for row in found)
