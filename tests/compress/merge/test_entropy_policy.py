@@ -83,7 +83,7 @@ def test_a_model_keeps_what_was_fitted(texts, tmp_path):
     model.save_pretrained(tmp_path)
     after = MergingLM.from_pretrained(tmp_path)(ids, cu_seqlens)
     assert torch.equal(before.keep, after.keep)
-    assert torch.equal(before.logits, after.logits)
+    torch.testing.assert_close(before.logits, after.logits)
     rounded = model.to(torch.bfloat16)(ids, cu_seqlens)
     assert torch.equal(before.keep, rounded.keep)
 
