@@ -1,6 +1,6 @@
 """How good swapped models are: every method, unseen tokenizers, held-out text. ``swap_data.py`` makes FOLDER.
 
-python benchmarks/swap.py FOLDER decoder --seed 0 --out llama-0          train a small Llama (a GPU: about a minute)
+python benchmarks/swap.py FOLDER decoder --seed 0 --out llama-0          train a small Llama (a GPU: three at once in five minutes)
 python benchmarks/swap.py FOLDER hypernet minilm --minutes 9 --out net   train a hypernetwork (a GPU)
 python benchmarks/swap.py FOLDER decoder --tokenizer bpe-8k --epochs 2 --out donors/bpe-8k    one with another tokenizer, for omp
 python benchmarks/swap.py FOLDER measure minilm --methods mean,fit --rows some.json

@@ -106,14 +106,8 @@ def train_hypernet(
     longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
     source = Source(tokenizer, decoder, longest - 2)
     reader = SurfaceReader(view, Decomposition(tokenizer, view))
-    sample = _some(learned, _COUNTED, np.random.default_rng([seed, 1 << 41]))
-    frequencies = Frequencies(source, sample, len(view)) if decoder else None
-    plan: Any = {
-        "batch": batch,
-        "classes": classes if decoder else 0,
-        "seed": seed,
-        "frequencies": frequencies,
-    }
+    frequencies = _frequencies(source, learned, len(view), seed) if decoder else None
+    plan: Any = dict(batch=batch, classes=classes if decoder else 0, seed=seed, frequencies=frequencies)
     trained = Batches(learned, source, reader, vocabularies, **plan)
     measured = Batches(held_out, source, reader, unseen, **plan)
     with frozen.still():
@@ -163,6 +157,11 @@ def _material(
     vocabularies = Vocabularies(_some(learned, _SAMPLE, generator), generator, bases)
     held_out = _some(held_out, _HELD_OUT, generator)
     return learned, held_out, vocabularies, Vocabularies(held_out, generator, 1).each(_UNSEEN_SIZE, generator)
+
+
+def _frequencies(source: Source, texts: list[str], size: int, seed: int) -> Frequencies:
+    """What tells how often tokens occur, in some of the texts."""
+    return Frequencies(source, _some(texts, _COUNTED, np.random.default_rng([seed, 1 << 41])), size)
 
 
 def _some(texts: list[str], size: int, generator: np.random.Generator) -> list[str]:
