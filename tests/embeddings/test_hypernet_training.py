@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from small_tokenizers import BERT_PARTS, SENTENCES, byte_level, fast, unigram, wordpiece
+from tokenizers import Tokenizer
 
 from tersely.embeddings import swap_tokenizer, train_hypernet
 from tersely.embeddings.transfer.hypernet import Hypernet
@@ -152,6 +153,24 @@ def test_the_same_tokenizer_changes_nothing(source, of_llama):
     model, other = llama(source), llama(source)
     _, report = swap_tokenizer(model, source, source, "hypernet", TEXTS, hypernet=of_llama)
     assert all((part == other.state_dict()[name]).all() for name, part in model.state_dict().items())
+    assert report.counts["predicted"] == 0
+
+
+def test_old_tokens_get_other_rows_only_where_they_occur_more_or_less_often(source, piece, of_llama, of_bert):
+    """Of a BPE cut off early, all tokens are old ones; those that were merged before come more often."""
+    shorter, unused = byte_level(300), json.loads(source.backend_tokenizer.to_str())
+    last = unused["model"]["merges"][-1]
+    unused["model"]["merges"] = unused["model"]["merges"][:-1]
+    del unused["model"]["vocab"]["".join(last)]
+    without = [text for text in TEXTS if "".join(last).replace("\u0120", " ") not in text]
+    assert without
+    for target, corpus, predicted in (
+        (shorter, TEXTS, 299),
+        (Tokenizer.from_str(json.dumps(unused)), without, 0),
+    ):
+        _, report = swap_tokenizer(llama(source), source, target, "hypernet", corpus, hypernet=of_llama)
+        assert report.counts["predicted"] == predicted
+    _, report = swap_tokenizer(bert(piece), piece, piece, "hypernet", TEXTS, hypernet=of_bert)
     assert report.counts["predicted"] == 0
 
 

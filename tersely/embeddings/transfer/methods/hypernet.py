@@ -22,8 +22,8 @@ _TOKENS = 8192  # rows that are made at once
 class Predicted:
     """Rows by a network; a table that it was not trained for has the means.
 
-    A vocabulary that is but tokens of the old one keeps their rows: nothing is new to it. A network that was told how often
-    tokens occur is told so again.
+    A vocabulary that is but tokens of the old one keeps their rows, as nothing is new to it. A network that was told how often
+    tokens occur is told so again; where they occur as often no more, as bytes do among which there are no words, rows are made.
 
     Args:
         match: the two vocabularies.
@@ -51,7 +51,8 @@ class Predicted:
             shares = [log_shares(cut.counts(words)) for cut in (new_pieces, pieces)]
             self._surface = counted(self._surface, *shares)
         made = ~match.where(Origin.SPECIAL) & ~new.special
-        if not match.where(Origin.COMPOSED, Origin.AVERAGE)[~new.special].any():
+        known = not match.where(Origin.COMPOSED, Origin.AVERAGE)[~new.special].any()
+        if known and not self._surface.frequencies[made].any():
             made[:] = False
         self._surface.kinds[~made] = SPECIAL
         self._origins = match.origins.copy()
