@@ -8,6 +8,9 @@ import signal
 import sys
 import threading
 from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from types import ModuleType
 
 from tersely.corpus.executors import worker
@@ -28,16 +31,11 @@ class Process:
     """
 
     def __init__(self, pickled_work: bytes, preload: Sequence[str]) -> None:
-        context = multiprocessing.get_context("forkserver")
-        # A function of the main script is pickled by this name, and only then do workers need that script.
-        needs_main = b"__main__" in pickled_work
         self.has_begun = False
         try:
-            ensure_server(preload)
-            self.connection, theirs = context.Pipe()
-            self._process = context.Process(target=worker.serve, args=(theirs, pickled_work), daemon=True)
-            with theirs, contextlib.nullcontext() if needs_main else _hidden_main():
-                self._process.start()
+            # Handlers of signals run in the main thread alone, so that no Ctrl-C leaves a child half started.
+            with ThreadPoolExecutor(1) as thread:
+                self.connection, self._process = thread.submit(_started, pickled_work, preload).result()
         except (OSError, EOFError) as error:
             raise ExecutorError(
                 f"a worker process cannot be started: {error!r}; use fewer workers"
@@ -75,6 +73,19 @@ class Process:
         self._process.close()
         self.connection.close()
         return code
+
+
+def _started(pickled_work: bytes, preload: Sequence[str]) -> tuple[Connection, ForkServerProcess]:
+    """A process that serves the work, and this side of its pipe."""
+    ensure_server(preload)
+    context = multiprocessing.get_context("forkserver")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=worker.serve, args=(theirs, pickled_work), daemon=True)
+    # A function of the main script is pickled by this name, and only then do workers need that script.
+    needs_main = b"__main__" in pickled_work
+    with theirs, contextlib.nullcontext() if needs_main else _hidden_main():
+        process.start()
+    return ours, process
 
 
 def how_it_ended(code: int) -> str:
