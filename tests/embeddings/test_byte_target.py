@@ -1,5 +1,7 @@
 """Our byte tokenizer as the target of a swap."""
 
+import copy
+
 import pytest
 import torch
 from small_tokenizers import BERT_PARTS, SENTENCES, byte_fallback, byte_level, fast, wordpiece
@@ -67,6 +69,19 @@ def test_bytes_that_words_alone_contain_get_the_mean_of_the_shortest(piece):
     ]
     assert torch.allclose(model.get_input_embeddings().weight[blank], old[letters].mean(0), atol=1e-6)
     assert ORIGINS[report.origins[3 + ord("\n")]] == "average"
+
+
+def test_a_decoder_that_does_no_better_than_guesses_is_told():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    source = fast(byte_level(), eos_token="<eos>")
+    torch.manual_seed(0)
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(**small, vocab_size=len(source), eos_token_id=source.eos_token_id))
+    for target, told in ((byte_level(), False), (ByteTokenizer(), True)):
+        _, report = swap_tokenizer(copy.deepcopy(model), source, target, "mean", SENTENCES)
+        assert (report.quality.bits_per_byte_after >= 8) is told
+        assert any("guesses" in sentence for sentence in report.warnings) is told
 
 
 def test_the_written_folder_loads_and_cuts_bytes(piece, tmp_path):

@@ -42,6 +42,12 @@ class Quality:
     neighbours: float | None = None
     spearman: float | None = None
 
+    @property
+    def no_better_than_guesses(self) -> bool:
+        """Whether a decoder needs the eight bits for a byte that need no model, and did not before."""
+        before, after = self.bits_per_byte_before, self.bits_per_byte_after
+        return before is not None and after is not None and before < 8 <= after
+
 
 def generates(model: Any) -> bool:
     """Whether the model is a decoder with a head."""

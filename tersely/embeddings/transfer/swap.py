@@ -244,6 +244,11 @@ def report_of(
         warnings.append(difference)
     if ready.has_corpus and not learned.held_out:
         warnings.append("the corpus is too small to measure on: give at least ten passages")
+    if quality is not None and quality.no_better_than_guesses:
+        warnings.append(
+            "the swapped model foretells held-out text no better than guesses of bytes: make its rows with a network (hypernet), "
+            "train them (distill), or take a tokenizer whose tokens are more like the old ones"
+        )
     return SwapReport(
         method=str(ready.method),
         vocab_size_before=len(ready.old),
