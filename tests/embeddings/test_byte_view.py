@@ -1,5 +1,6 @@
 """Every token of every family stands for the bytes that decoding it in the midst of a text gives."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -118,6 +119,37 @@ def test_a_capital_begins_a_word_for_wordpiece_only(trained):
     for name in FAMILIES:
         pieces = Decomposition(trained[name], ByteView.of(trained[name]))
         assert (pieces(b"Walker") == pieces(b" Walker")) is (name == "wordpiece")
+
+
+def test_wordpiece_is_told_where_a_token_stands(trained):
+    for name in FAMILIES:
+        pieces = Decomposition(trained[name], ByteView.of(trained[name]))
+        found = {begins: (pieces(b"walker", begins), pieces(b"Walker", begins)) for begins in (False, True)}
+        if name == "wordpiece":
+            assert found[True] == (pieces(b" walker"), pieces(b" Walker"))
+            assert found[False] == (pieces(b"walker"), pieces(b"walker"))
+        else:
+            assert found[True] == found[False] == (pieces(b"walker"), pieces(b"Walker"))
+
+
+def test_the_share_of_beginnings_is_that_of_what_stands_before(trained):
+    words = {b" walker": 5, b"walker": 3, b"in_walker": 4, b" walkers": 2, b"\xc3\xa9walker": 7, b"(x": 1}
+    for name in ("byte-level", "fallback"):
+        view = ByteView.of(trained[name])
+        pieces = Decomposition(trained[name], view)
+        begun, every = np.zeros(len(view)), np.zeros(len(view))
+        for word, count in words.items():
+            text = b""
+            for number in pieces.of_word(word):
+                last = text.decode("utf-8", "replace")[-1:]
+                begun[number] += count * (last in ("", " ", "_", "("))
+                every[number] += count
+                text += view.tokens[number]
+            assert text == word
+        found = pieces.beginnings(words)
+        np.testing.assert_array_equal(np.isnan(found), every == 0)
+        np.testing.assert_allclose(found[every > 0], (begun / np.maximum(every, 1))[every > 0])
+        assert set(found[every > 0]) & {0.0, 1.0} == {0.0, 1.0}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from torch import nn
 from tersely.embeddings import swap_folder, swap_tokenizer
 from tersely.embeddings.transfer import folder as transfer_folder
 from tersely.embeddings.transfer.match import ORIGINS, Origin
+from tersely.embeddings.transfer.pieces import Decomposition
+from tersely.embeddings.transfer.vocabulary import ByteView
 from tersely.errors import EmbeddingError, TokenizeError, UsageError
 
 TEXTS = SENTENCES[::2]
@@ -124,6 +126,19 @@ def test_an_encoder_takes_any_family_and_keeps_its_special_tokens(piece, make, m
     assert model.config.pad_token_id == used.pad_token_id == model.get_input_embeddings().padding_idx
     assert 0 < report.quality.cosine < 1.0001
     assert report.norms["inputs"].before > 0
+
+
+def test_a_corpus_tells_which_tokens_begin_words(piece):
+    signed = [text.replace(" over", "(over") for text in TEXTS]
+    target = byte_level(500, signed)
+    number = target.get_vocab()["over"]
+    pieces, old = Decomposition(piece, ByteView.of(piece)), bert(piece).get_input_embeddings().weight
+    begun, inside = (old[pieces(token)].mean(0) for token in (b" over", b"over"))
+    assert not torch.allclose(begun, inside, atol=1e-3)
+    for corpus, row in ((signed, begun), ([f"(walkover {day}" for day in range(40)], inside), (None, inside)):
+        model, report = swap_tokenizer(bert(piece), piece, target, "mean", corpus)
+        assert ORIGINS[report.origins[number]] is Origin.COMPOSED
+        assert torch.allclose(model.get_input_embeddings().weight[number], row, atol=1e-6)
 
 
 def test_ordinary_ids_are_those_of_the_target(source):

@@ -104,6 +104,21 @@ def test_a_token_that_continues_takes_continuing_rows():
         assert not (rows[number] == pair.table[spellings.index("s")]).all()
 
 
+def test_a_token_that_mostly_begins_words_takes_their_rows(pair):
+    composed = np.flatnonzero(pair.match.where(Origin.COMPOSED) & ~pair.new.begins)
+    token = next(
+        number for number in composed if pair.new.tokens[number] in (b"the", b"wa", b"lk", b"er", b"it")
+    )
+    word = pair.new.tokens[token]
+    for share, begins in ((np.nan, False), (0.5, False), (0.6, True)):
+        shares = np.full(len(pair.new), np.nan)
+        shares[token] = share
+        match = Match.of(pair.old, pair.old_pieces, pair.new, {}, beginnings=shares)
+        assert ORIGINS[match.origins[token]] is Origin.COMPOSED
+        assert match.pieces[token].tolist() == pair.old_pieces(b" " + word if begins else word)
+    assert pair.old_pieces(b" " + word) != pair.old_pieces(word)
+
+
 def test_the_solver_agrees_with_a_dense_one():
     from scipy import sparse
 

@@ -62,6 +62,7 @@ class Match:
         new: ByteView,
         specials: Mapping[int, int],
         contained: bool = False,
+        beginnings: np.ndarray[Any, Any] | None = None,
     ) -> Match:
         """Matches two vocabularies.
 
@@ -71,7 +72,9 @@ class Match:
             new: the vocabulary that needs some.
             specials: for special tokens of the new vocabulary the old ids that they take their rows from.
             contained: whether a byte that cannot be spelled is made of the tokens that contain it.
+            beginnings: float64, ``(V_new,)``: how often each token begins a word, as a share; NaN where that is not known.
         """
+        known = np.full(len(new), np.nan) if beginnings is None else beginnings
         rows = list[list[int]]()
         origins = np.full(len(new), ORIGINS.index(Origin.AVERAGE), np.uint8)
         for number, token in enumerate(new.tokens):
@@ -82,7 +85,8 @@ class Match:
                     old.same(token, new.spellings[number], bool(new.single_byte[number])),
                     Origin.COPIED,
                 )
-            found = [same] if same >= 0 else pieces_of(token)
+            begins = None if np.isnan(known[number]) else bool(known[number] > 0.5)
+            found = [same] if same >= 0 else pieces_of(token, begins)
             origin = origin if same >= 0 else Origin.COMPOSED
             if contained and not found and len(token) == 1:
                 found, origin = _containing(old, token), Origin.CONTAINED

@@ -2,8 +2,11 @@
 
 A tokenizer run on "ing" gives the pieces of a word *ing*. What a token b"ing" needs are the pieces that stand inside words:
 ``##ing``, or ``ing`` without the sign of a blank. So the steps of the tokenizer are run one by one, without the blank that its
-first step may put in front, and WordPiece continues with its continuing pieces alone. But where a token without a blank begins
-with a capital, it mostly stands on a new line or behind a sign, where WordPiece begins a word.
+first step may put in front, and WordPiece continues with its continuing pieces alone.
+
+But behind a sign or on a new line a token has no blank and yet begins a word, which WordPiece spells like any other: *size* in
+``(size`` and ``in_size``. A corpus says where a token mostly stands (``beginnings``); without one, those that start with a capital
+are taken to begin words.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import numpy as np
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 
-from tersely.embeddings.transfer.vocabulary import BLANK, ByteView, Family, backend, continues
+from tersely.embeddings.transfer.vocabulary import BLANK, ByteView, Family, backend, continues, goes_on
 from tersely.tokenize.bytelevel import byte_characters
 
 _STRETCHES = re.compile("[\ud800-\udfff]|[^\ud800-\udfff]+")
@@ -39,10 +42,14 @@ class Decomposition:
         self._inside = self._continuing() if view.family is Family.WORDPIECE else self._model
         self._puts_blank = self._spelled(self._run("a", False)).startswith(b" ")
 
-    def __call__(self, token: bytes) -> list[int]:
+    def __call__(self, token: bytes, begins: bool | None = None) -> list[int]:
         """Ids whose bytes are those of ``token``, or what the normalizer makes of them; [] where there are none.
 
         What the vocabulary cannot spell is left out.
+
+        Args:
+            token: any bytes.
+            begins: whether they begin a word if there is no blank, which matters to WordPiece; by default if with a capital.
         """
         try:
             text = token.decode()
@@ -51,7 +58,8 @@ class Decomposition:
         ways = [text, text[1:]] if text[:1] == " " else [text]
         if self._puts_blank:
             ways.reverse()
-        glued = token[:1] != b" " and not (self._view.family is Family.WORDPIECE and text[:1].isupper())
+        begins = text[:1].isupper() if begins is None else begins
+        glued = token[:1] != b" " and not (self._view.family is Family.WORDPIECE and begins)
         found = [self._run(way, glued) for way in ways]
         exact = next((ids for ids in found if self._spelled(ids) == token), None)
         return exact or found[0] or self._view.ids.get(token, [])[:1]
@@ -67,10 +75,25 @@ class Decomposition:
 
     def counts(self, words: Mapping[bytes, int]) -> np.ndarray[Any, Any]:
         """float64, ``(V,)``: how often each token occurs in words that occur so often."""
+        ids, _, weights = self._occurrences(words)
+        return np.bincount(ids, weights, len(self._view))
+
+    def beginnings(self, words: Mapping[bytes, int]) -> np.ndarray[Any, Any]:
+        """float64, ``(V,)``: the share of these occurrences that begin a word, for no letter, digit or mark stands before them;
+        NaN for tokens that do not occur.
+        """
+        ids, before, weights = self._occurrences(words)
+        within = np.array([goes_on(token) for token in self._view.tokens])
+        begin = (before < 0) | ~within[before]
+        begun, found = (np.bincount(ids, weight, len(within)) for weight in (weights * begin, weights))
+        return np.divide(begun, found, out=np.full(len(within), np.nan), where=found > 0)
+
+    def _occurrences(self, words: Mapping[bytes, int]) -> tuple[np.ndarray[Any, Any], ...]:
+        """Of each token in each word its id, the id before it, -1 where there is none, and how often the word occurs."""
         cut = [(self.of_word(word), count) for word, count in words.items()]
         ids = np.array([number for found, _ in cut for number in found], np.int64)
-        weights = np.repeat([count for _, count in cut], [len(found) for found, _ in cut])
-        return np.bincount(ids, weights, len(self._view))
+        before = np.array([number for found, _ in cut for number in [-1, *found][: len(found)]], np.int64)
+        return ids, before, np.repeat([count for _, count in cut], [len(found) for found, _ in cut])
 
     def cut(self, token: bytes) -> list[bytes]:
         """The bytes of each piece."""

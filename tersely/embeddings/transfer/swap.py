@@ -45,7 +45,7 @@ from tersely.embeddings.transfer.specials import (
 )
 from tersely.embeddings.transfer.tables import Tables, check_model, check_padding, exchange, row_lengths
 from tersely.embeddings.transfer.tokens import TokenTable
-from tersely.embeddings.transfer.vocabulary import ByteView
+from tersely.embeddings.transfer.vocabulary import ByteView, Family
 from tersely.errors import TokenizeError, UsageError, choose
 from tersely.tokenize import ByteTokenizer
 
@@ -202,7 +202,10 @@ def prepare(
     new = ByteView.of(used)
     pieces, new_pieces = Decomposition(source, old), Decomposition(used, new)
     specials = special_rows(source, target, used, old, new)
-    match = Match.of(old, pieces, new, specials, contained=of_bytes)
+    # Networks learned from pieces that are told by their looks alone.
+    tells = old.family is Family.WORDPIECE and network is None and learned.words
+    beginnings = new_pieces.beginnings(learned.words) if tells else None
+    match = Match.of(old, pieces, new, specials, of_bytes, beginnings)
     on_progress("making rows")
     if network is not None:
         made: Method = Predicted(match, network, old, pieces, new, new_pieces, learned.words)

@@ -146,8 +146,18 @@ def backend(tokenizer: Any) -> Tokenizer:
 
 def continues(token: bytes) -> bool:
     """Whether bytes go on with a word: they start with a letter, a digit, a mark, or in the midst of a character."""
-    first = token.decode("utf-8", "replace")[:1]
-    return first == "\ufffd" or first.isalnum() or unicodedata.category(first or " ").startswith("M")
+    return _in_word(token.decode("utf-8", "replace")[:1])
+
+
+def goes_on(token: bytes) -> bool:
+    """Whether a word can go on behind bytes: they end with a letter, a digit, a mark, or in the midst of a character."""
+    return _in_word(token.decode("utf-8", "replace")[-1:])
+
+
+def _in_word(character: str) -> bool:
+    return (
+        character == "\ufffd" or character.isalnum() or unicodedata.category(character or " ").startswith("M")
+    )
 
 
 def _family(content: dict[str, Any]) -> Family:
